@@ -1,0 +1,1 @@
+"""The intermediate representation; imports only the standard library and numpy."""
