@@ -30,7 +30,7 @@ def lint_verilator(cells: Sequence[Path]) -> list[str]:
     for cell in cells:
         options = ["--lint-only", "-Wall", "-y", str(LIBRARY), "--top-module", cell.stem, str(cell)]
         command = [str(root / "bin" / "verilator"), *options]
-        run = subprocess.run(command, capture_output=True, text=True, env=environment)
+        run = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
         if run.returncode or run.stderr.strip():
             found.append(f"verilator: {cell.name}\n{run.stderr.strip()}")
     return found
@@ -49,7 +49,7 @@ def lint_yosys(cells: Sequence[Path]) -> list[str]:
         shutil.copytree(LIBRARY, folder, dirs_exist_ok=True)
         (Path(folder) / "lint.ys").write_text("\n".join(script) + "\n")
         command = [yosys, "-q", "-l", "lint.log", "-s", "lint.ys"]
-        run = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+        run = subprocess.run(command, check=False, capture_output=True, text=True, cwd=folder)
         log = Path(folder) / "lint.log"
         lines = log.read_text().splitlines() if log.exists() else []
     cell_name, found = "", list[str]()

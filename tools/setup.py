@@ -39,7 +39,7 @@ def is_whole() -> bool:
     if str(ENVIRONMENT) not in script.read_text().splitlines()[0]:
         return False  # copied or moved from another folder
     code = f"import sys, pip; sys.exit(sys.version_info[:2] != {sys.version_info[:2]})"
-    return subprocess.run([PYTHON, "-c", code], capture_output=True).returncode == 0
+    return subprocess.run([PYTHON, "-c", code], check=False, capture_output=True).returncode == 0
 
 
 def is_current() -> bool:
@@ -48,7 +48,7 @@ def is_current() -> bool:
         return False
     modules = PROBE.removeprefix("import ").split(", ")
     code = f"import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, {modules})))"
-    return subprocess.run([PYTHON, "-c", code], cwd="/", capture_output=True).returncode == 0
+    return subprocess.run([PYTHON, "-c", code], check=False, cwd="/", capture_output=True).returncode == 0
 
 
 def install() -> None:
@@ -65,7 +65,7 @@ def install() -> None:
 
 def main() -> int:
     """Check the machine, then make or repair the environment; the exit status."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - it is started by any Python
         print("gatewright needs Python 3.11 or newer: make setup PYTHON=/path/to/python3.11")
         return 1
     missing = [f"{what} ({name})" for name, what in COMMANDS.items() if shutil.which(name) is None]
