@@ -1,0 +1,56 @@
+"""cast: the visible loss of information at the quantised level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gatewright.ir.formats import CastSpec, parse_cast
+from gatewright.ir.intervals import IntegerArray
+from gatewright.ir.operator import Operator, Sample, register
+from gatewright.ir.types import Shape, Value
+
+if TYPE_CHECKING:
+    from gatewright.ir.aten import AtenCall
+    from gatewright.ir.builder import Builder
+
+
+@register
+@dataclass(frozen=True, slots=True)
+class Cast(Operator):
+    """The operand rounded into ``spec.format``."""
+
+    spec: CastSpec
+
+    name = "cast"
+    aten = ("gatewright.cast.default",)
+
+    def infer_shape(self, *shapes: Shape) -> Shape:
+        return shapes[0]
+
+    @classmethod
+    def from_aten(cls, call: AtenCall) -> Value:
+        return call.builder.add(cls(parse_cast(call["spec"])), call.value("value"))
+
+    def decompose(self, builder: Builder, *operands: Value) -> Value:
+        return builder.cast(operands[0], self.spec)
+
+    def evaluate(self, *arrays: IntegerArray) -> IntegerArray:
+        return self.spec.format.decode(self.spec.format.encode(arrays[0], self.spec.rounding, self.spec.overflow))
+
+    def torch(self, *arguments: str) -> str:
+        return f'gw.cast({arguments[0]}, "{self.spec}")'
+
+    def text(self) -> str:
+        return f"to {self.spec}"
+
+    @classmethod
+    def samples(cls) -> Iterable[Sample]:
+        roundings = ("floor", "half_up", "half_even", "toward_zero", "half_zero", "half_down", "half_away")
+        overflows = ("saturate", "saturate_symmetric", "saturate_zero", "wrap")
+        for rounding in roundings:
+            for overflow in overflows:
+                yield Sample(cls(parse_cast(f"fixed<4,1> {rounding} {overflow}")), ((5,),), ("fixed<7,3>",))
+        yield Sample(cls(parse_cast("ufixed<4,6> half_up saturate")), ((5,),), ("fixed<7,3>",))
+        yield Sample(cls(parse_cast("fixed<3,-2> half_even wrap")), ((5,),), ("ufixed<7,1>",))

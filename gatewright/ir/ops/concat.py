@@ -1,0 +1,58 @@
+"""concat: operands one after the other along an axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from gatewright.diagnostics import error
+from gatewright.ir.formats import Real
+from gatewright.ir.intervals import IntegerArray
+from gatewright.ir.operator import Operator, Sample, register
+from gatewright.ir.types import Type, Value
+
+
+@register
+@dataclass(frozen=True, slots=True)
+class Concat(Operator):
+    """The operands joined along per-sample ``axis``; integer operands must have one fraction."""
+
+    axis: int
+
+    name = "concat"
+
+    def infer(self, *operands: Value) -> Type:
+        first = operands[0]
+        others = [value.shape[: self.axis] + value.shape[self.axis + 1 :] for value in operands]
+        if any(each != others[0] for each in others):
+            raise error(
+                "GW0307",
+                f"concat of {' and '.join(str(list(value.shape)) for value in operands)} along axis {self.axis}",
+                note="all other axes must have equal extents",
+            )
+        size = sum(value.shape[self.axis] for value in operands)
+        shape = (*first.shape[: self.axis], size, *first.shape[self.axis + 1 :])
+        if any(value.type.is_real for value in operands):
+            return Type(shape, Real())
+        interval = first.interval
+        for value in operands[1:]:
+            interval = interval.union(value.interval)
+        return Type(shape, first.format, interval)
+
+    @property
+    def is_primitive(self) -> bool:
+        return True
+
+    def evaluate(self, *arrays: IntegerArray) -> IntegerArray:
+        return np.concatenate(arrays, axis=self.axis + 1)
+
+    def torch(self, *arguments: str) -> str:
+        return f"torch.cat([{', '.join(arguments)}], dim={self.axis + 1})"
+
+    @classmethod
+    def samples(cls) -> Iterable[Sample]:
+        yield Sample(cls(0), ((3,), (5,)), ("fixed<8,4>", "fixed<8,4>"))
+        yield Sample(cls(1), ((2, 3), (2, 4)), ("fixed<8,4>", "ufixed<6,4>"))
+        yield Sample(cls(0), ((2, 3), (1, 3), (2, 3)), ("fixed<8,4>",) * 3)

@@ -1,0 +1,132 @@
+"""contract: a sum of products over named indices (einsum)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from gatewright.diagnostics import error
+from gatewright.ir.formats import Exact
+from gatewright.ir.intervals import INT64_BITS, IntegerArray, Interval
+from gatewright.ir.operator import Operator, Sample, register
+from gatewright.ir.types import Shape, Type, Value
+
+FLOAT64_EXACT = 1 << 53
+
+
+@dataclass(frozen=True, slots=True)
+class Indices:
+    """The parsed equation: index names of both operands and of the result, and those summed over."""
+
+    left: tuple[str, ...]
+    right: tuple[str, ...]
+    result: tuple[str, ...]
+
+    @property
+    def summed(self) -> tuple[str, ...]:
+        """The indices that the result does not have."""
+        return tuple(each for each in self.left if each not in self.result)
+
+    @staticmethod
+    def parse(equation: str) -> Indices:
+        """Read ``"r k, n k -> r n"``."""
+        operands, result = equation.split("->")
+        left, right = operands.split(",")
+        return Indices(tuple(left.split()), tuple(right.split()), tuple(result.split()))
+
+    def sizes(self, left: Shape, right: Shape) -> dict[str, int]:
+        """The extent of every index; raises GW0320 where the operands disagree."""
+        sizes: dict[str, int] = {}
+        for names, shape in ((self.left, left), (self.right, right)):
+            fits = len(names) == len(shape)
+            if not fits or any(sizes.setdefault(n, s) != s for n, s in zip(names, shape, strict=True)):
+                raise error(
+                    "GW0320",
+                    f"contract {self}: operands of shape {list(left)} and {list(right)} do not fit",
+                    note="an index must have the same extent in both operands",
+                    help="check the layer's input features against the width of what feeds it",
+                )
+        return sizes
+
+    def __str__(self) -> str:
+        return f"{' '.join(self.left)}, {' '.join(self.right)} -> {' '.join(self.result)}"
+
+
+@register
+@dataclass(frozen=True, slots=True)
+class Contract(Operator):
+    """Exact sum of products of a stream with a constant or with another stream.
+
+    ``equation`` names the indices, for example ``"r k, n k -> r n"``. The result's fraction is the
+    sum of the operands'. ``bound`` is an interval of the result proved from the constant's values.
+    """
+
+    equation: str
+    bound: Interval | None = None
+
+    name = "contract"
+
+    @property
+    def indices(self) -> Indices:
+        """The parsed equation."""
+        return Indices.parse(self.equation)
+
+    def infer(self, *operands: Value) -> Type:
+        left, right = operands
+        indices = self.indices
+        sizes = indices.sizes(left.shape, right.shape)
+        count = int(np.prod([sizes[name] for name in indices.summed], dtype=np.int64))
+        interval = self.bound or (left.interval * right.interval).scaled(count)
+        return Type(tuple(sizes[name] for name in indices.result), Exact(left.frac + right.frac), interval)
+
+    @property
+    def is_primitive(self) -> bool:
+        return True
+
+    def evaluate(self, *arrays: IntegerArray) -> IntegerArray:
+        indices = self.indices
+        names = sorted({*indices.left, *indices.right})
+        letter = {name: chr(ord("a") + position) for position, name in enumerate(names)}
+        subscripts: list[str] = []
+        for which, array in ((indices.left, arrays[0]), (indices.right, arrays[1])):
+            batch = "..." if array.ndim > len(which) else ""
+            subscripts.append(batch + "".join(letter[name] for name in which))
+        batch = "..." if "..." in subscripts[0] + subscripts[1] else ""
+        equation = f"{subscripts[0]},{subscripts[1]}->{batch}{''.join(letter[name] for name in indices.result)}"
+        return exact_einsum(equation, *arrays)
+
+    def text(self) -> str:
+        return f'"{self.equation}"'
+
+    @classmethod
+    def samples(cls) -> Iterable[Sample]:
+        yield Sample(cls("k, n k -> n"), ((6,), (4, 6)), ("fixed<8,4>", "fixed<6,4>"), constants=(1,))
+        yield Sample(cls("r k, n k -> r n"), ((3, 5), (7, 5)), ("fixed<8,4>", "fixed<4,2>"), constants=(1,))
+        yield Sample(cls("r k, n k -> r n"), ((2, 8), (4, 8)), ("ufixed<5,4>", "fixed<12,4>"), constants=(1,))
+
+
+def bound_with_constant(equation: str, left: Value, weights: IntegerArray) -> Interval:
+    """The exact interval of the contraction of ``left`` with these weights, over all results."""
+    indices = Indices.parse(equation)
+    axes = tuple(position for position, name in enumerate(indices.right) if name not in indices.result)
+    wide = weights.astype(object) if weights.size else np.zeros((1,) * weights.ndim, dtype=object)
+    low, high = left.interval.low, left.interval.high
+    lowest = np.minimum(wide * low, wide * high).sum(axis=axes)
+    highest = np.maximum(wide * low, wide * high).sum(axis=axes)
+    step = left.interval.step * Interval.of(wide).step
+    return Interval(int(np.min(lowest)), int(np.max(highest)), step)
+
+
+def exact_einsum(equation: str, left: IntegerArray, right: IntegerArray) -> IntegerArray:
+    """einsum on integers, exact at any width: float64 BLAS below 2^53, else int64, else Python integers."""
+    if left.size == 0 or right.size == 0:
+        return np.einsum(equation, left.astype(np.int64), right.astype(np.int64))
+    bound = Interval.of(left).magnitude * Interval.of(right).magnitude * max(left.size, right.size)
+    if bound <= FLOAT64_EXACT:
+        result = np.einsum(equation, left.astype(np.float64), right.astype(np.float64), optimize=True)
+        return np.rint(result).astype(np.int64)
+    if bound.bit_length() <= INT64_BITS:
+        return np.einsum(equation, left.astype(np.int64), right.astype(np.int64), optimize=True)
+    return np.einsum(equation, left.astype(object), right.astype(object), optimize=True)

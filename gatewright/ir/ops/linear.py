@@ -1,0 +1,64 @@
+"""linear: a matrix product with a bias, over the last axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gatewright.diagnostics import error
+from gatewright.ir.operator import Operator, Sample, register
+from gatewright.ir.types import Shape, Value
+
+if TYPE_CHECKING:
+    from gatewright.ir.aten import AtenCall
+    from gatewright.ir.builder import Builder
+
+
+@register
+@dataclass(frozen=True, slots=True)
+class Linear(Operator):
+    """``x @ weight.T + bias`` with weight ``[out, in]``; the bias operand may be absent."""
+
+    name = "linear"
+    aten = ("linear.default",)
+    roles = ("input", "weight", "bias")
+
+    def infer_shape(self, *shapes: Shape) -> Shape:
+        value, weight = shapes[0], shapes[1]
+        if value[-1:] != weight[1:]:
+            raise error(
+                "GW0308",
+                f"linear: {value[-1] if value else 'no'} input features, but the weight takes {weight[1]}",
+                note=f"the operand is {list(value)}, the weight {list(weight)}",
+            )
+        return (*value[:-1], weight[0])
+
+    @classmethod
+    def from_aten(cls, call: AtenCall) -> Value:
+        operands = [call.value("input"), call.value("weight")]
+        if call.get("bias") is not None:
+            operands.append(call.value("bias"))
+        return call.builder.add(cls(), *operands)
+
+    def decompose(self, builder: Builder, *operands: Value) -> Value:
+        value, weight = operands[0], operands[1]
+        rows = [f"r{axis}" for axis in range(len(value.shape) - 1)]
+        total = builder.contract(f"{' '.join([*rows, 'k'])}, n k -> {' '.join([*rows, 'n'])}", value, weight)
+        if len(operands) == 2:
+            return total
+        (shift_total, shift_bias), frac = builder.align(total, operands[2])
+        return builder.map(lambda t, b: shift_total(t) + shift_bias(b), total, operands[2], frac=frac)
+
+    def torch(self, *arguments: str) -> str:
+        return f"F.linear({', '.join(arguments)})"
+
+    def text(self) -> str:
+        return ""
+
+    @classmethod
+    def samples(cls) -> Iterable[Sample]:
+        wide = ("fixed<8,4>", "fixed<6,4>", "fixed<8,6>")
+        yield Sample(cls(), ((6,), (4, 6), (4,)), wide, constants=(1, 2))
+        yield Sample(cls(), ((3, 5), (7, 5), (7,)), wide, constants=(1, 2))
+        yield Sample(cls(), ((9,), (10, 9)), wide[:2], constants=(1,))

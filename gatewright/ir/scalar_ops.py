@@ -1,0 +1,163 @@
+"""The closed set of scalar integer operations that a ``map``'s expression is made of.
+
+One row each: arity, interval inference and exact evaluation. A printer has one rule per row
+(backends/torch, backends/triton, backends/verilog); the conformance suite checks that all agree.
+All operations are exact on integers; the only ones that lose information are ``round`` and
+``wrap``, which occur in casts alone (see :mod:`gatewright.ir.casts`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import gcd
+from typing import Any
+
+import numpy as np
+
+from gatewright.ir.formats import Rounding, round_scaled
+from gatewright.ir.intervals import IntegerArray, Interval
+
+Attributes = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScalarOp:
+    """One scalar operation: ``infer`` gives the result's interval, ``evaluate`` its exact values.
+
+    Both take the attributes first, then the operands' intervals or arrays.
+    """
+
+    name: str
+    arity: int
+    infer: Callable[..., Interval]
+    evaluate: Callable[..., IntegerArray]
+    commutative: bool = False
+
+
+def _boolean(*_: Any) -> Interval:
+    return Interval(0, 1)
+
+
+def _bitwise(_: Attributes, a: Interval, b: Interval) -> Interval:
+    if a.low >= 0 and b.low >= 0:
+        return Interval(0, (1 << max(a.width, b.width)) - 1)
+    width = max(a.width + (not a.signed), b.width + (not b.signed))
+    return Interval(-(1 << (width - 1)), (1 << (width - 1)) - 1)
+
+
+def _bitwise_and(attributes: Attributes, a: Interval, b: Interval) -> Interval:
+    if a.low >= 0 or b.low >= 0:
+        return Interval(0, min(each.high for each in (a, b) if each.low >= 0))
+    return _bitwise(attributes, a, b)
+
+
+def _shift_right(attributes: Attributes, a: Interval) -> Interval:
+    return Interval(a.low >> attributes[0], a.high >> attributes[0], max(a.step >> attributes[0], 1))
+
+
+def _shift_left_variable(_: Attributes, a: Interval, s: Interval) -> Interval:
+    corners = [v << n for v in (a.low, a.high) for n in (s.low, s.high)]
+    return Interval(min(corners), max(corners), a.step << s.low)
+
+
+def _shift_right_variable(_: Attributes, a: Interval, s: Interval) -> Interval:
+    corners = [v >> n for v in (a.low, a.high) for n in (s.low, s.high)]
+    return Interval(min(corners), max(corners))
+
+
+def _extreme(choose: Callable[[int, int], int]) -> Callable[..., Interval]:
+    def infer(_: Attributes, a: Interval, b: Interval) -> Interval:
+        return Interval(choose(a.low, b.low), choose(a.high, b.high), gcd(a.step, b.step))
+
+    return infer
+
+
+def _absolute(_: Attributes, a: Interval) -> Interval:
+    low = 0 if a.low <= 0 <= a.high else min(abs(a.low), abs(a.high))
+    return Interval(low, a.magnitude, a.step)
+
+
+def _round(attributes: Attributes, a: Interval) -> Interval:
+    shift, mode = attributes
+    low, high = (int(round_scaled(np.array([v], dtype=object), shift, Rounding(mode))[0]) for v in (a.low, a.high))
+    return Interval(low, high)
+
+
+def _evaluate_round(attributes: Attributes, a: IntegerArray) -> IntegerArray:
+    shift, mode = attributes
+    return round_scaled(a, shift, Rounding(mode))
+
+
+def _wrap(attributes: Attributes, a: Interval) -> Interval:
+    width, signed = attributes
+    low = -(1 << (width - 1)) if signed else 0
+    full = Interval(low, low + (1 << width) - 1)
+    return a if full.contains(a) else full
+
+
+def _evaluate_wrap(attributes: Attributes, a: IntegerArray) -> IntegerArray:
+    width, signed = attributes
+    low = -(1 << (width - 1)) if signed else 0
+    return ((a - low) & ((1 << width) - 1)) + low
+
+
+def _table(attributes: Attributes, a: Interval) -> Interval:
+    offset, entries = attributes
+    return Interval.of(entries[a.low - offset : a.high - offset + 1])
+
+
+def _evaluate_table(attributes: Attributes, a: IntegerArray) -> IntegerArray:
+    offset, entries = attributes
+    return np.asarray(entries)[(a - offset).astype(np.int64)]
+
+
+def _evaluate_leading_zeros(attributes: Attributes, a: IntegerArray) -> IntegerArray:
+    width = attributes[0]
+    length = np.vectorize(lambda v: int(v).bit_length(), otypes=[np.int64])
+    return width - length(a) if a.size else a.astype(np.int64)
+
+
+def _compare(function: Any) -> Callable[..., IntegerArray]:
+    def evaluate(_: Attributes, a: IntegerArray, b: IntegerArray) -> IntegerArray:
+        return np.asarray(function(a, b)).astype(np.int64)
+
+    return evaluate
+
+
+def _select(_: Attributes, condition: IntegerArray, a: IntegerArray, b: IntegerArray) -> IntegerArray:
+    return np.where(condition != 0, a, b)
+
+
+_ROWS = (
+    ScalarOp("add", 2, lambda _, a, b: a + b, lambda _, a, b: a + b, commutative=True),
+    ScalarOp("sub", 2, lambda _, a, b: a - b, lambda _, a, b: a - b),
+    ScalarOp("mul", 2, lambda _, a, b: a * b, lambda _, a, b: a * b, commutative=True),
+    ScalarOp("neg", 1, lambda _, a: -a, lambda _, a: -a),
+    ScalarOp("abs", 1, _absolute, lambda _, a: np.abs(a)),
+    ScalarOp("max", 2, _extreme(max), lambda _, a, b: np.maximum(a, b), commutative=True),
+    ScalarOp("min", 2, _extreme(min), lambda _, a, b: np.minimum(a, b), commutative=True),
+    ScalarOp("shl", 1, lambda t, a: a * Interval.constant(1 << t[0]), lambda t, a: a << t[0]),
+    ScalarOp("shr", 1, _shift_right, lambda t, a: a >> t[0]),
+    ScalarOp("shlv", 2, _shift_left_variable, lambda _, a, s: a << s),
+    ScalarOp("shrv", 2, _shift_right_variable, lambda _, a, s: a >> s),
+    ScalarOp("eq", 2, _boolean, _compare(np.equal), commutative=True),
+    ScalarOp("lt", 2, _boolean, _compare(np.less)),
+    ScalarOp("le", 2, _boolean, _compare(np.less_equal)),
+    ScalarOp("select", 3, lambda _, c, a, b: a.union(b), _select),
+    ScalarOp("and", 2, _bitwise_and, lambda _, a, b: a & b, commutative=True),
+    ScalarOp("or", 2, _bitwise, lambda _, a, b: a | b, commutative=True),
+    ScalarOp("xor", 2, _bitwise, lambda _, a, b: a ^ b, commutative=True),
+    ScalarOp("round", 1, _round, _evaluate_round),
+    ScalarOp("wrap", 1, _wrap, _evaluate_wrap),
+    ScalarOp("table", 1, _table, _evaluate_table),
+    ScalarOp("lzc", 1, lambda t, a: Interval(t[0] - a.high.bit_length(), t[0] - a.low.bit_length()),
+             _evaluate_leading_zeros),
+)
+
+SCALAR_OPS: dict[str, ScalarOp] = {row.name: row for row in _ROWS}
+"""Every scalar operation by name; ``input`` and ``constant`` are leaves of the expression itself.
+
+Attributes: ``shl``/``shr`` (bits), ``round`` (bits to drop, rounding), ``wrap`` (width, signed),
+``table`` (code of the first entry, entries), ``lzc`` (width of the unsigned operand).
+"""
