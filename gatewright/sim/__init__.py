@@ -1,0 +1,1 @@
+"""Simulation: the golden model, stimulus, the Verilator and cocotb harnesses, and linting."""
