@@ -45,7 +45,8 @@ class Operator:
     ``name`` is the operator's name in the text form; ``aten`` the ATen overloads that it imports. ``roles`` gives, per operand, which role of
     the user's ``formats`` it is cast to (``input``, ``weight``, ``bias``) or None where an exact
     value flows through unchanged; the last entry repeats. ``result_role`` is set where the result
-    is not exact and must be cast at once (a nonlinear function).
+    is not exact and must be cast at once (a nonlinear function). ``is_primitive`` marks the operators
+    of the integer level.
     """
 
     __slots__ = ()
@@ -54,6 +55,7 @@ class Operator:
     aten: ClassVar[tuple[str, ...]] = ()
     roles: ClassVar[tuple[str | None, ...]] = (None,)
     result_role: ClassVar[str | None] = None
+    is_primitive: ClassVar[bool] = False
 
     # ---- import ----------------------------------------------------------------------------
     @classmethod
@@ -78,17 +80,12 @@ class Operator:
 
     # ---- meaning ---------------------------------------------------------------------------
     def decompose(self, builder: Builder, *operands: Value) -> Value:
-        """Emit primitives for integer operands and return the result; primitives do not have this."""
-        raise error("GW0302", f"{self.name} is a primitive: it is evaluated, not decomposed")
+        """Emit primitives for integer operands and return the result; a primitive emits itself."""
+        return builder.add(self, *operands)
 
     def evaluate(self, *arrays: IntegerArray) -> IntegerArray:
         """Primitives: the exact result on codes, batch leading; others: on real constants (float64)."""
         raise error("GW0303", f"{self.name} cannot be computed on constants")
-
-    @property
-    def is_primitive(self) -> bool:
-        """Whether the operator belongs to the integer level."""
-        return type(self).decompose is Operator.decompose
 
     # ---- text ------------------------------------------------------------------------------
     def torch(self, *arguments: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from gatewright.ir.formats import Real
 from gatewright.ir.intervals import IntegerArray
 from gatewright.ir.operator import Operator, Sample, register
 from gatewright.ir.types import Type, Value
+
+if TYPE_CHECKING:
+    from gatewright.ir.builder import Builder
 
 
 @register
@@ -22,6 +26,7 @@ class Concat(Operator):
     axis: int
 
     name = "concat"
+    is_primitive = True
 
     def infer(self, *operands: Value) -> Type:
         first = operands[0]
@@ -41,9 +46,13 @@ class Concat(Operator):
             interval = interval.union(value.interval)
         return Type(shape, first.format, interval)
 
-    @property
-    def is_primitive(self) -> bool:
-        return True
+    def decompose(self, builder: Builder, *operands: Value) -> Value:
+        shifts, frac = builder.align(*operands)
+        aligned = [
+            value if value.frac == frac else builder.map(shift, value, frac=frac)
+            for shift, value in zip(shifts, operands, strict=True)
+        ]
+        return builder.add(self, *aligned)
 
     def evaluate(self, *arrays: IntegerArray) -> IntegerArray:
         return np.concatenate(arrays, axis=self.axis + 1)

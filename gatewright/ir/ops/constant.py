@@ -24,14 +24,11 @@ class Constant(Operator):
     trainable: bool = False
 
     name = "constant"
+    is_primitive = True
 
     def infer(self, *operands: Value) -> Type:
         interval = None if isinstance(self.format, Real) else Interval.of(self.data.array)
         return Type(self.data.shape, self.format, interval)
-
-    @property
-    def is_primitive(self) -> bool:
-        return True
 
     def evaluate(self, *arrays: IntegerArray) -> IntegerArray:
         return self.data.array

@@ -67,6 +67,7 @@ class Contract(Operator):
     bound: Interval | None = None
 
     name = "contract"
+    is_primitive = True
 
     @property
     def indices(self) -> Indices:
@@ -80,10 +81,6 @@ class Contract(Operator):
         count = int(np.prod([sizes[name] for name in indices.summed], dtype=np.int64))
         interval = self.bound or (left.interval * right.interval).scaled(count)
         return Type(tuple(sizes[name] for name in indices.result), Exact(left.frac + right.frac), interval)
-
-    @property
-    def is_primitive(self) -> bool:
-        return True
 
     def evaluate(self, *arrays: IntegerArray) -> IntegerArray:
         indices = self.indices

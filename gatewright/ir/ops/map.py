@@ -26,14 +26,11 @@ class Map(Operator):
     format: Format
 
     name = "map"
+    is_primitive = True
 
     def infer(self, *operands: Value) -> Type:
         shape = broadcast_shape(self.name, [value.shape for value in operands])
         return Type(shape, self.format, self.expression.interval)
-
-    @property
-    def is_primitive(self) -> bool:
-        return True
 
     def evaluate(self, *arrays: IntegerArray) -> IntegerArray:
         return self.expression.evaluate(*arrays)

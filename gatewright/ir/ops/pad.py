@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gatewright.diagnostics import error
 from gatewright.ir.intervals import IntegerArray, Interval
 from gatewright.ir.operator import Operator, Sample, register
 from gatewright.ir.types import Type, Value
+
+if TYPE_CHECKING:
+    from gatewright.ir.builder import Builder
 
 
 @register
@@ -25,6 +30,7 @@ class Pad(Operator):
     code: int = 0
 
     name = "pad"
+    is_primitive = True
 
     def infer(self, *operands: Value) -> Type:
         (value,) = operands
@@ -32,9 +38,17 @@ class Pad(Operator):
         interval = None if value.type.is_real else value.interval.union(Interval.constant(self.code))
         return Type(shape, value.format, interval)
 
-    @property
-    def is_primitive(self) -> bool:
-        return True
+    def decompose(self, builder: Builder, *operands: Value) -> Value:
+        (value,) = operands
+        scaled = self.fill * 2.0**value.frac
+        if scaled != round(scaled):
+            raise error(
+                "GW0309",
+                f"pad with {self.fill} in {value.format}",
+                note=f"{self.fill} x 2^{value.frac} = {scaled} is not a whole code",
+                help="pad with a value that the format holds, or with more fraction bits",
+            )
+        return builder.add(replace(self, code=round(scaled)), value)
 
     def evaluate(self, *arrays: IntegerArray) -> IntegerArray:
         return np.pad(arrays[0], ((0, 0), *self.amounts), constant_values=self.code)

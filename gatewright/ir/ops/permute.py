@@ -18,14 +18,11 @@ class Permute(Operator):
     order: tuple[int, ...]
 
     name = "permute"
+    is_primitive = True
 
     def infer(self, *operands: Value) -> Type:
         (value,) = operands
         return Type(tuple(value.shape[axis] for axis in self.order), value.format, value.type.interval)
-
-    @property
-    def is_primitive(self) -> bool:
-        return True
 
     def evaluate(self, *arrays: IntegerArray) -> IntegerArray:
         return arrays[0].transpose(0, *(axis + 1 for axis in self.order))

@@ -22,6 +22,7 @@ class Reduce(Operator):
     axes: tuple[int, ...]
 
     name = "reduce"
+    is_primitive = True
 
     def infer(self, *operands: Value) -> Type:
         (value,) = operands
@@ -33,10 +34,6 @@ class Reduce(Operator):
     def count(self, value: Value) -> int:
         """How many elements make one result."""
         return int(np.prod([value.shape[axis] for axis in self.axes], dtype=np.int64))
-
-    @property
-    def is_primitive(self) -> bool:
-        return True
 
     def evaluate(self, *arrays: IntegerArray) -> IntegerArray:
         (array,) = arrays

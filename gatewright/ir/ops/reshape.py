@@ -19,6 +19,7 @@ class Reshape(Operator):
     shape: Shape
 
     name = "reshape"
+    is_primitive = True
 
     def infer(self, *operands: Value) -> Type:
         (value,) = operands
@@ -33,10 +34,6 @@ class Reshape(Operator):
                 help="the per-sample element counts must agree; the batch axis stays first",
             )
         return Type(self.shape, value.format, value.type.interval)
-
-    @property
-    def is_primitive(self) -> bool:
-        return True
 
     def evaluate(self, *arrays: IntegerArray) -> IntegerArray:
         return arrays[0].reshape(arrays[0].shape[0], *self.shape)

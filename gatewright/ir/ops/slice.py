@@ -23,16 +23,13 @@ class Slice(Operator):
     step: int = 1
 
     name = "slice"
+    is_primitive = True
 
     def infer(self, *operands: Value) -> Type:
         (value,) = operands
         size = len(range(self.start, self.stop, self.step))
         shape = tuple(size if axis == self.axis else each for axis, each in enumerate(value.shape))
         return Type(shape, value.format, value.type.interval)
-
-    @property
-    def is_primitive(self) -> bool:
-        return True
 
     def evaluate(self, *arrays: IntegerArray) -> IntegerArray:
         return np.take(arrays[0], range(self.start, self.stop, self.step), axis=self.axis + 1)

@@ -1,0 +1,146 @@
+"""legalise: from operators on real values with visible casts to primitives on integers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gatewright.diagnostics import Collector, GatewrightError, diagnostic
+from gatewright.ir.builder import Builder, interval_of_codes
+from gatewright.ir.formats import CastSpec, ScalarFormat
+from gatewright.ir.graph import Graph, Node
+from gatewright.ir.ops.cast import Cast
+from gatewright.ir.ops.concat import Concat
+from gatewright.ir.ops.constant import Constant
+from gatewright.ir.ops.pad import Pad
+from gatewright.ir.ops.permute import Permute
+from gatewright.ir.ops.reshape import Reshape
+from gatewright.ir.ops.slice import Slice
+from gatewright.ir.types import Tensor, Type, Value
+
+MOVEMENTS = (Reshape, Permute, Slice, Concat, Pad)
+"""Operators that only move elements, so that a cast after them equals the same cast before them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Legalised:
+    """The integer graph, and for every value of the quantised graph its integer value."""
+
+    graph: Graph
+    values: Mapping[Value, Value]
+
+
+def legalise(graph: Graph) -> Legalised:
+    """Rewrite a quantised graph into primitives on integers.
+
+    Every operand that is not exact must have been cast. Constants are rounded here, once. Raises
+    ``GatewrightError`` with all problems found: an input or operand without a format, a constant
+    that its operator cannot take.
+    """
+    problems = Collector()
+    builder = Builder(graph.name)
+    values: dict[Value, Value] = {}
+    for value, spec in input_casts(graph, problems).items():
+        with builder.at(value.location, value.name):
+            format = spec.format
+            assert isinstance(format, ScalarFormat)
+            values[value] = builder.input(value.name, Type(value.shape, format, interval_of_codes(format)))
+    problems.raise_if_any()
+    for node in graph.nodes:
+        if any(operand not in values for operand in node.inputs):
+            continue  # an operand already failed; its own message says why
+        with builder.at(node.location, node.output.name):
+            try:
+                values[node.output] = _legalise_node(builder, node, [values[operand] for operand in node.inputs])
+            except GatewrightError as problem:
+                problems.add(problem)
+    problems.raise_if_any()
+    outputs = [values[value] for value in graph.outputs]
+    for value, name in zip(outputs, graph.output_names, strict=True):
+        if value.type.is_real:
+            problems.add(diagnostic("GW0330", f"output {name} has no format", location=value.location))
+    problems.raise_if_any()
+    return Legalised(builder.finish(outputs, graph.output_names), values)
+
+
+def _legalise_node(builder: Builder, node: Node, operands: list[Value]) -> Value:
+    op = node.op
+    if isinstance(op, Constant):
+        return builder.add(op, name=node.output.name)
+    arrays = [builder.constant_of(value) for value in operands]
+    if operands and all(value.type.is_real for value in operands):
+        constants = [array for array in arrays if array is not None]
+        if len(constants) == len(operands):
+            return _fold(builder, node, op, operands, constants)
+    if any(value.type.is_real for value in operands):
+        raise GatewrightError(
+            diagnostic(
+                "GW0331",
+                f"{op.name} has an operand without a number format",
+                location=node.location,
+                note="hardware computes on integers: every operand that is not exact needs a cast",
+                help="give `formats` an entry for it, or put a quantise operator before it in the model",
+            )
+        )
+    return op.decompose(builder, *operands)
+
+
+def _fold(builder: Builder, node: Node, op: object, operands: list[Value], constants: list[object]) -> Value:
+    """Compute an operator on real constants; a cast rounds them into codes."""
+    import numpy as np
+
+    arrays = [np.asarray(each, dtype=np.float64) for each in constants]
+    source = getattr(getattr(builder.producer(operands[0]), "op", None), "source", "")
+    if isinstance(op, Cast) and isinstance(op.spec.format, ScalarFormat):
+        codes = op.spec.format.encode(arrays[0], op.spec.rounding, op.spec.overflow)
+        return builder.add(Constant(Tensor(codes), op.spec.format, source=source), name=node.output.name)
+    return builder.parameter(source or node.output.name, node.op.evaluate(*arrays), trainable=False)
+
+
+def input_casts(graph: Graph, problems: Collector) -> dict[Value, CastSpec]:
+    """The one cast of every input, found directly after it or behind operators that only move elements."""
+    users = graph.users()
+    found: dict[Value, CastSpec] = {}
+    for value in graph.inputs:
+        specs: list[CastSpec] = []
+        missing: list[Node] = []
+        pending = [value]
+        while pending:
+            for node in users[pending.pop()]:
+                if isinstance(node.op, Cast):
+                    specs.append(node.op.spec)
+                elif isinstance(node.op, MOVEMENTS):
+                    pending.append(node.output)
+                else:
+                    missing.append(node)
+        different = sorted({str(spec) for spec in specs})
+        if missing or len(different) != 1 or value in graph.outputs:
+            problems.add(_input_problem(value, different, missing))
+        else:
+            found[value] = specs[0]
+    return found
+
+
+def _input_problem(value: Value, specs: list[str], missing: list[Node]):  # noqa: ANN202
+    if missing:
+        return diagnostic(
+            "GW0332",
+            f"input {value.name} reaches {missing[0].op.name} without a cast",
+            location=missing[0].location,
+            note="the port of the hardware carries codes, so the input needs a number format",
+            help="give `formats` a [default] input entry, or cast the input first in the model",
+        )
+    if len(specs) > 1:
+        return diagnostic(
+            "GW0333",
+            f"input {value.name} is cast to {len(specs)} formats: {', '.join(specs)}",
+            location=value.location,
+            note="one port carries one format",
+            help="cast the input once, to a format that serves all its readers",
+        )
+    return diagnostic(
+        "GW0334",
+        f"input {value.name} is not used by the computation",
+        location=value.location,
+        help="remove it from the model's forward",
+    )
