@@ -1,7 +1,7 @@
 """Compiles a design and its driver into a cached executable.
 
-Verilator's runtime and the driver are compiled once per machine; a design adds one generated file that binds its
-ports. The C++ compiler is called directly: neither make nor perl is needed.
+Verilator's runtime and the driver are compiled once per machine; a design adds one generated file that
+binds its ports. The C++ compiler is called directly: neither make nor perl is needed.
 """
 
 from __future__ import annotations
@@ -19,10 +19,15 @@ from gatewright.sim.toolchain import Toolchain, find_toolchain, run_program
 
 DRIVER = Path(__file__).with_name("driver.cpp")
 RUNTIME_SOURCES = ("verilated.cpp", "verilated_threads.cpp")
-DEFINES = (
-    "-DVERILATOR=1 -DVM_COVERAGE=0 -DVM_SC=0 -DVM_TIMING=0 -DVM_TRACE=0 -DVM_TRACE_FST=0 -DVM_TRACE_VCD=0 "
-    "-DVM_TRACE_SAIF=0 -DVL_IGNORE_UNKNOWN_ARCH -std=gnu++17 -faligned-new -fcf-protection=none -w"
-).split()
+FEATURES = ("COVERAGE", "SC", "TIMING", "TRACE", "TRACE_FST", "TRACE_VCD", "TRACE_SAIF")
+COMPILE_OPTIONS = (
+    *("-DVERILATOR=1", *(f"-DVM_{feature}=0" for feature in FEATURES)),
+    *("-std=gnu++17", "-faligned-new", "-fcf-protection=none", "-w"),
+)
+VERILATE_OPTIONS = (
+    *("--cc", "-O3", "--x-assign", "fast", "--x-initial", "unique", "--no-timing", "--prefix", "Vgw"),
+    *("-Wno-fatal", "-Wno-lint", "-Wno-style", "--output-split", "8000", "--output-split-cfuncs", "2000"),
+)
 PRECOMPILED = "gw_verilated.h"
 DATA_SUFFIXES = (".hex", ".mem", ".dat")
 
@@ -38,8 +43,8 @@ def build_executable(
 ) -> Path:
     """The path of the design's executable, from the cache or built now.
 
-    ``sources`` are SystemVerilog files, packages first, and data files for ``$readmemh`` (.hex, .mem, .dat), which
-    the design opens by their bare name. Raises GatewrightError GW0402 to GW0404, GW0407.
+    ``sources`` are SystemVerilog files, packages first, and data files for ``$readmemh`` (.hex, .mem, .dat),
+    which the design opens by their bare name. Raises GatewrightError GW0402 to GW0404, GW0407.
     """
     for source in sources:
         if not source.is_file():
@@ -48,7 +53,8 @@ def build_executable(
     contents = [part for source in sources for part in (source.name, source.read_bytes())]
     wrapper = tap_wrapper(top, ports, taps) if taps else ""
     binding = port_binding(ports, taps)
-    key = digest(tools.version, " ".join(DEFINES), DRIVER.read_bytes(), top, wrapper, binding, optimization or "", *contents)
+    options = " ".join((*COMPILE_OPTIONS, *VERILATE_OPTIONS, optimization or ""))
+    key = digest(tools.version, options, DRIVER.read_bytes(), top, wrapper, binding, *contents)
 
     def fill(folder: Path) -> None:
         _compile_design(folder, tools, sources, top, wrapper, binding, cache, optimization)
@@ -77,9 +83,7 @@ def _compile_design(
         verilog.append(work / "gw_tap_wrapper.sv")
         top = "gw_tap_wrapper"
     run_program(
-        [tools.verilator, "--cc", "-O3", "--x-assign", "fast", "--x-initial", "unique", "--no-timing"]
-        + ["-Wno-fatal", "-Wno-lint", "-Wno-style", "--output-split", "8000", "--output-split-cfuncs", "2000"]
-        + ["--prefix", "Vgw", "--Mdir", str(work), "--top-module", top, *verilog],
+        [tools.verilator, *VERILATE_OPTIONS, "--Mdir", str(work), "--top-module", top, *verilog],
         folder=folder,
         environment=tools.environment,
     )
@@ -87,16 +91,26 @@ def _compile_design(
     generated = sorted(work.glob("*.cpp"))
     level = optimization or _optimization(sum(each.stat().st_size for each in generated))
     runtime = runtime_folder(tools, level, cache)
-    units = _units(work, generated)
-    compile_command = [tools.compiler, level, *DEFINES, f"-I{runtime}", "-include", PRECOMPILED]
-    compile_command += [f"-I{tools.verilator_root / 'include'}", f"-I{tools.verilator_root / 'include' / 'vltstd'}"]
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        list(pool.map(lambda unit: run_program([*compile_command, "-c", unit, "-o", unit.with_suffix(".o")]), units))
-    run_program(
-        [tools.compiler, "-o", folder / "simulator", *(unit.with_suffix(".o") for unit in units)]
-        + [runtime / "runtime.a", "-pthread"]
-    )
+    command = [tools.compiler, level, *COMPILE_OPTIONS, f"-I{runtime}", "-include", PRECOMPILED]
+    command += _includes(tools)
+    jobs: list[list[str | Path]] = []
+    objects: list[Path] = []
+    for unit in _units(work, generated):
+        objects.append(unit.with_suffix(".o"))
+        jobs.append([*command, "-c", unit, "-o", objects[-1]])
+    _run_all(jobs)
+    run_program([tools.compiler, "-o", folder / "simulator", *objects, runtime / "runtime.a", "-pthread"])
     shutil.rmtree(work)
+
+
+def _includes(tools: Toolchain) -> list[str]:
+    include = tools.verilator_root / "include"
+    return [f"-I{include}", f"-I{include / 'vltstd'}"]
+
+
+def _run_all(jobs: Sequence[Sequence[str | Path]]) -> None:
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        list(pool.map(run_program, jobs))
 
 
 def _optimization(size: int) -> str:
@@ -124,53 +138,53 @@ def _units(work: Path, generated: Sequence[Path]) -> list[Path]:
 
 
 def runtime_folder(tools: Toolchain, level: str, cache: Path | None) -> Path:
-    """The cached folder with ``runtime.a`` (Verilator's runtime and the driver, -O2) and a precompiled header."""
+    """The cached folder with ``runtime.a`` (Verilator's runtime and the driver) and a precompiled header.
+
+    The header is compiled at ``level``, the level of the design's own files.
+    """
 
     def fill(folder: Path) -> None:
-        include = tools.verilator_root / "include"
-        flags = [*DEFINES, f"-I{include}", f"-I{include / 'vltstd'}"]
+        flags = [*COMPILE_OPTIONS, *_includes(tools)]
         header = folder / PRECOMPILED
         header.write_text('#include "verilated.h"\n')
+        precompiled = folder / f"{PRECOMPILED}.gch"
         jobs: list[list[str | Path]] = [
-            [tools.compiler, level, *flags, "-x", "c++-header", header, "-o", folder / f"{PRECOMPILED}.gch"]
+            [tools.compiler, level, *flags, "-x", "c++-header", header, "-o", precompiled]
         ]
         objects: list[Path] = []
-        for source in (*(include / name for name in RUNTIME_SOURCES), DRIVER):
+        for source in (*(tools.verilator_root / "include" / name for name in RUNTIME_SOURCES), DRIVER):
             objects.append(folder / f"{source.stem}.o")
             jobs.append([tools.compiler, "-O2", *flags, "-c", source, "-o", objects[-1]])
-        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-            list(pool.map(run_program, jobs))
+        _run_all(jobs)
         run_program(["ar", "rcs", folder / "runtime.a", *objects])
 
-    key = digest(tools.version, str(tools.verilator_root), " ".join(DEFINES), DRIVER.read_bytes(), level)
+    options = " ".join((*COMPILE_OPTIONS, level))
+    key = digest(tools.version, str(tools.verilator_root), options, DRIVER.read_bytes())
     return cached_folder(cache, "runtimes", key, fill)
 
 
-def port_binding(ports: Sequence[StreamPort], taps: Sequence[Tap]) -> str:
-    """C++ that constructs the model and lists where its ports are."""
-    rows = [
-        _row("0" if port.direction == "input" else "1", port, f"{port.name}_t", f"&top->{_member(port.name)}_tlast")
-        for port in ports
-    ]
-    rows += [_row("2", tap, f"tap{k}_", "nullptr") for k, tap in enumerate(taps)]
-    return (
-        """// Binds the driver to this design's ports.
+BINDING = """// Binds the driver to this design's ports.
 #include "Vgw.h"
 #include <cstddef>
 #include <cstdint>
-struct GwPort { int kind; uint64_t beats; size_t bytes; uint8_t* valid; uint8_t* ready; uint8_t* last; void* data; };
-"""
-        + f"extern const int gw_port_count = {len(rows)};\nGwPort gw_ports[{len(rows)}];\n"
-        + """static VerilatedContext* context;
+struct GwPort {
+    int kind;
+    uint64_t beats;
+    size_t bytes;
+    uint8_t *valid, *ready, *last;
+    void* data;
+};
+extern const int gw_port_count = COUNT;
+GwPort gw_ports[COUNT];
+static VerilatedContext* context;
 static Vgw* top;
 extern "C" void gw_construct(uint64_t seed) {
     context = new VerilatedContext;
     context->randReset(2);
     context->randSeed(static_cast<int>(seed % 0x7FFFFFFE) + 1);
     top = new Vgw{context, ""};
-"""
-        + "".join(f"    gw_ports[{k}] = {row};\n" for k, row in enumerate(rows))
-        + """}
+ASSIGNMENTS
+}
 extern "C" void gw_evaluate(int clock, int reset_n) {
     top->aclk = clock;
     top->aresetn = reset_n;
@@ -182,13 +196,22 @@ extern "C" void gw_destroy() {
     delete context;
 }
 """
-    )
+
+
+def port_binding(ports: Sequence[StreamPort], taps: Sequence[Tap]) -> str:
+    """C++ that constructs the model and lists where its ports are."""
+    rows: list[str] = []
+    for port in ports:
+        kind = "0" if port.direction == "input" else "1"
+        rows.append(_row(kind, port, f"{port.name}_t", f"&top->{_member(port.name + '_tlast')}"))
+    rows += [_row("2", tap, f"tap{k}_", "nullptr") for k, tap in enumerate(taps)]
+    assignments = "".join(f"    gw_ports[{k}] = {row};\n" for k, row in enumerate(rows))
+    return BINDING.replace("COUNT", str(len(rows))).replace("ASSIGNMENTS\n", assignments)
 
 
 def _row(kind: str, stream: StreamPort | Tap, stem: str, last: str) -> str:
-    member = _member(stem)
-    signals = ", ".join(f"&top->{member}{signal}" for signal in ("valid", "ready"))
-    return f"{{{kind}, {stream.beats}, {stream.bytes}, {signals}, {last}, &top->{member}data}}"
+    valid, ready, data = (f"&top->{_member(stem + signal)}" for signal in ("valid", "ready", "data"))
+    return f"{{{kind}, {stream.beats}, {stream.bytes}, {valid}, {ready}, {last}, {data}}}"
 
 
 def _member(name: str) -> str:
@@ -208,7 +231,8 @@ def tap_wrapper(top: str, ports: Sequence[StreamPort], taps: Sequence[Tap]) -> s
             f"{backward} logic {port.name}_tready",
             f"{forward} logic {port.name}_tlast",
         ]
-        connections += [f".{port.name}_t{each}({port.name}_t{each})" for each in ("data", "valid", "ready", "last")]
+        for signal in ("tdata", "tvalid", "tready", "tlast"):
+            connections.append(f".{port.name}_{signal}({port.name}_{signal})")
     body = [f"  {top} u_top (\n    " + ",\n    ".join(connections) + "\n  );"]
     for k, tap in enumerate(taps):
         declarations += [
@@ -223,4 +247,5 @@ def tap_wrapper(top: str, ports: Sequence[StreamPort], taps: Sequence[Tap]) -> s
             f"  assign tap{k}_valid = u_top.{tap.valid};",
             f"  assign tap{k}_ready = u_top.{tap.ready};",
         ]
-    return "module gw_tap_wrapper (\n  " + ",\n  ".join(declarations) + "\n);\n" + "\n".join(body) + "\nendmodule\n"
+    header = "module gw_tap_wrapper (\n  " + ",\n  ".join(declarations) + "\n);\n"
+    return header + "\n".join(body) + "\nendmodule\n"

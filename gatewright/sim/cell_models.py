@@ -1,7 +1,7 @@
 """Cycle-exact models of the stream cells in ``hdl_templates/lib``: handshakes only, no data.
 
-Each cell advances one clock cycle per ``step(valid_in, ready_out)``, which returns ``(ready_in, valid_out)`` of
-that cycle. The tests hold each class to its SystemVerilog, cycle by cycle.
+Each cell advances one clock cycle per ``step(valid_in, ready_out)``, which returns ``(ready_in,
+valid_out)`` of that cycle. The tests hold each class to its SystemVerilog, cycle by cycle.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class ReplayBuffer:
 
 @dataclass(slots=True)
 class ReorderBuffer:
-    """``gw_reorder_buffer``: two banks of ``count`` words, each read in ``reads`` words, and an output register."""
+    """``gw_reorder_buffer``: two banks of ``count`` words, each read in ``reads``, and an output register."""
 
     count: int
     reads: int
@@ -145,7 +145,7 @@ class Wires:
 
 @dataclass(slots=True)
 class WidthUp:
-    """``gw_width_up``: ``slots`` beats in make a beat out, ``tail`` for the last of ``beats`` out; latency 1."""
+    """``gw_width_up``: ``slots`` beats in make one out, ``tail`` the last of ``beats`` out; latency 1."""
 
     slots: int
     tail: int
@@ -171,7 +171,7 @@ class WidthUp:
 
 @dataclass(slots=True)
 class WidthDown:
-    """``gw_width_down``: a beat in makes ``slots`` beats out, the last of ``beats`` in ``tail``; latency 1."""
+    """``gw_width_down``: a beat in makes ``slots`` out, the last of ``beats`` in ``tail``; latency 1."""
 
     slots: int
     tail: int

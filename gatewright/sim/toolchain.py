@@ -78,7 +78,12 @@ def run_program(
 ) -> str:
     """Run a command and return its standard output. Raises GatewrightError GW0404 with its last lines."""
     done = subprocess.run(
-        [str(part) for part in command], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [str(part) for part in command],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode != 0:
         text = (done.stderr + done.stdout).strip().splitlines()

@@ -5,6 +5,8 @@ A word of at most 64 bits is a uint64; a wider one is a row of uint64 limbs, lea
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,7 +52,7 @@ def bytes_to_words(data: bytes, width: int) -> Words:
     return words if width > 64 else words[:, 0].copy()
 
 
-def pack_lanes(codes: NDArray[np.integer], element_width: int) -> Words:
+def pack_lanes(codes: NDArray[Any], element_width: int) -> Words:
     """Words from codes of shape [words, lanes], lane 0 in the least significant bits.
 
     A code is an integer (int64 or object) whose low ``element_width`` bits are kept.
@@ -73,8 +75,8 @@ def pack_lanes(codes: NDArray[np.integer], element_width: int) -> Words:
     return words if width > 64 else words[:, 0].copy()
 
 
-def unpack_lanes(words: Words, element_width: int, lanes: int, signed: bool) -> NDArray[np.integer]:
-    """Codes of shape [words, lanes] from words: int64, or object (Python integers) above 63 bits an element."""
+def unpack_lanes(words: Words, element_width: int, lanes: int, signed: bool) -> NDArray[Any]:
+    """Codes of shape [words, lanes] from words: int64, or Python integers above 63 bits an element."""
     rows = words.reshape(len(words), -1)
     if element_width > 63:
         return _unpack_wide(rows, element_width, lanes, signed)

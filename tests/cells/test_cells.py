@@ -34,7 +34,7 @@ class Case:
     beats_in: int
     beats_out: int
     model: Callable[[], cell_models.CellModel]
-    expected: Callable[[Codes], Codes]  # [samples, beats_in * lanes_in] to [samples, at most beats_out * lanes_out]
+    expected: Callable[[Codes], Codes]  # [samples, lanes in] to [samples, at most lanes out]
 
 
 def _instance(k: int, case: Case) -> tuple[str, str]:
@@ -42,7 +42,8 @@ def _instance(k: int, case: Case) -> tuple[str, str]:
     bits_in, bits_out = case.lanes_in * case.element_width, case.lanes_out * case.element_width
     bytes_in, bytes_out = (bits_in + 7) // 8, (bits_out + 7) // 8
     ports = f"""
-  input logic [{8 * bytes_in - 1}:0] i{k}_tdata, input logic i{k}_tvalid, output logic i{k}_tready, input logic i{k}_tlast,
+  input logic [{8 * bytes_in - 1}:0] i{k}_tdata, input logic i{k}_tvalid,
+  output logic i{k}_tready, input logic i{k}_tlast,
   output logic [{8 * bytes_out - 1}:0] o{k}_tdata, output logic o{k}_tvalid, input logic o{k}_tready,
   output logic o{k}_tlast"""
     body = f"""
@@ -55,7 +56,8 @@ def _instance(k: int, case: Case) -> tuple[str, str]:
     else if (o{k}_tvalid && o{k}_tready) beat{k}_q <= o{k}_tlast ? 32'd0 : beat{k}_q + 32'd1;
   end
   {case.module} #({case.parameters}) u_cell{k} (
-    .clk_i(aclk), .rst_ni(aresetn), .valid_i(i{k}_tvalid), .ready_o(i{k}_tready), .data_i(i{k}_tdata[{bits_in - 1}:0]),
+    .clk_i(aclk), .rst_ni(aresetn), .valid_i(i{k}_tvalid), .ready_o(i{k}_tready),
+    .data_i(i{k}_tdata[{bits_in - 1}:0]),
     .valid_o(o{k}_tvalid), .ready_i(o{k}_tready), .data_o(data{k}));
 """
     return ports, body
@@ -82,7 +84,8 @@ def _run(cases: Sequence[Case], folder: Path) -> None:
         for case in cases
     ]
     inputs = {
-        f"i{k}": pack_lanes(codes[k].reshape(-1, case.lanes_in), case.element_width) for k, case in enumerate(cases)
+        f"i{k}": pack_lanes(codes[k].reshape(-1, case.lanes_in), case.element_width)
+        for k, case in enumerate(cases)
     }
     for seed, (input_stall, output_stall) in enumerate(STALLS):
         result = simulator.run(
@@ -117,7 +120,16 @@ def _fifo(width: int, depth: int) -> Case:
 
 def _slice(width: int) -> Case:
     return Case(
-        f"slice {width}", "gw_register_slice", f".Width({width})", width, 1, 1, 5, 5, cell_models.RegisterSlice, _same
+        f"slice {width}",
+        "gw_register_slice",
+        f".Width({width})",
+        width,
+        1,
+        1,
+        5,
+        5,
+        cell_models.RegisterSlice,
+        _same,
     )
 
 
@@ -147,10 +159,20 @@ def _reorder(count: int, loops: Sequence[tuple[int, int]], offset: int = 0) -> C
 
     counts = ", ".join(f"32'd{length}" for length, _ in loops)
     strides = ", ".join(f"32'h{stride & 0xFFFFFFFF:x}" for _, stride in loops)
-    parameters = (
-        f".Width(11), .Count({count}), .Loops({len(loops)}), .Counts({{{counts}}}), .Strides({{{strides}}}), .Offset({offset})"
+    nest = f".Loops({len(loops)}), .Counts({{{counts}}}), .Strides({{{strides}}}), .Offset({offset})"
+    parameters = f".Width(11), .Count({count}), {nest}"
+    return Case(
+        f"reorder {count} {loops}",
+        "gw_reorder_buffer",
+        parameters,
+        11,
+        1,
+        1,
+        count,
+        len(order),
+        model,
+        expected,
     )
-    return Case(f"reorder {count} {loops}", "gw_reorder_buffer", parameters, 11, 1, 1, count, len(order), model, expected)
 
 
 def _width(tile_in: int, tile_out: int, elements: int) -> Case:
@@ -163,16 +185,20 @@ def _width(tile_in: int, tile_out: int, elements: int) -> Case:
     beats_in, beats_out = -(-elements // tile_in), -(-elements // tile_out)
     parameters = f".ElementWidth(5), .TileIn({tile_in}), .TileOut({tile_out}), .Elements({elements})"
     name = f"width {tile_in}->{tile_out} of {elements}"
-    return Case(name, "gw_width_adapter", parameters, 5, tile_in, tile_out, beats_in, beats_out, model, expected)
+    return Case(
+        name, "gw_width_adapter", parameters, 5, tile_in, tile_out, beats_in, beats_out, model, expected
+    )
 
 
 FAMILIES: dict[str, list[Case]] = {
-    "queues": [_slice(1), _slice(70), *(_fifo(8, depth) for depth in (1, 2, 3, 4, 5, 6, 9, 17, 18)), _fifo(100, 33)],
+    "queues": [_slice(1), _slice(70), *(_fifo(8, depth) for depth in (1, 2, 3, 4, 5, 6, 9, 17, 18)),
+        _fifo(100, 33)],
     "replay": [
         _replay(*sizes)
         for sizes in (
             (1, 1, 1), (1, 3, 1), (1, 3, 2), (1, 2, 5), (2, 2, 2), (3, 1, 3), (3, 2, 3), (3, 2, 4), (3, 5, 7),
-            (4, 3, 4), (4, 3, 8), (4, 2, 12), (4, 2, 6), (5, 2, 16), (7, 1, 9), (8, 3, 64), (16, 8, 16), (16, 2, 32),
+            (4, 3, 4), (4, 3, 8), (4, 2, 12), (4, 2, 6),
+            (5, 2, 16), (7, 1, 9), (8, 3, 64), (16, 8, 16), (16, 2, 32),
         )
     ],
     "reorder": [
@@ -189,8 +215,8 @@ FAMILIES: dict[str, list[Case]] = {
     "width": [
         _width(tile_in, tile_out, elements)
         for tile_in, tile_out in (
-            (1, 4), (4, 1), (2, 6), (6, 2), (2, 3), (3, 2), (4, 6), (6, 4), (3, 5), (5, 3), (5, 7), (1, 16), (16, 1),
-            (16, 4), (4, 4), (9, 6),
+            (1, 4), (4, 1), (2, 6), (6, 2), (2, 3), (3, 2), (4, 6), (6, 4), (3, 5), (5, 3), (5, 7), (1, 16),
+            (16, 1), (16, 4), (4, 4), (9, 6),
         )
         for elements in (1, 5, 10, 12, 30)
     ],
@@ -210,7 +236,8 @@ def test_fork(tmp_path: Path) -> None:
   input logic [7:0] i_tdata, input logic i_tvalid, output logic i_tready, input logic i_tlast,
 """
         + ",\n".join(
-            f"  output logic [7:0] o{k}_tdata, output logic o{k}_tvalid, input logic o{k}_tready, output logic o{k}_tlast"
+            f"  output logic [7:0] o{k}_tdata, output logic o{k}_tvalid,\n"
+            f"  input logic o{k}_tready, output logic o{k}_tlast"
             for k in range(3)
         )
         + """);
@@ -232,7 +259,9 @@ def test_fork(tmp_path: Path) -> None:
         )
         model = cell_models.Fork(3)
         seen_in = result.streams["i"].trace.tolist()
-        for cycle, seen in enumerate(zip(*(result.streams[name].trace.tolist() for name in outputs), strict=True)):
+        for cycle, seen in enumerate(
+            zip(*(result.streams[name].trace.tolist() for name in outputs), strict=True)
+        ):
             ready_in, valid_out = model.step(bool(seen_in[cycle] & 1), tuple(bool(each & 2) for each in seen))
             assert ready_in == bool(seen_in[cycle] & 2), cycle
             assert valid_out == tuple(bool(each & 1) for each in seen), cycle
@@ -243,13 +272,15 @@ def test_fork(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("case", "input_cycles", "output_cycles"),
     [
-        (_fifo(8, 3), 5, 5), (_replay(4, 3, 4), 12, 12), (_replay(3, 2, 5), 6, 6), (_reorder(6, [(3, 1), (2, 3)]), 6, 6),
-        (_width(2, 3, 10), 5, 5), (_width(3, 2, 10), 5, 5), (_width(4, 6, 10), 3, 3), (_width(5, 7, 30), 6, 6),
+        (_fifo(8, 3), 5, 5), (_replay(4, 3, 4), 12, 12), (_replay(3, 2, 5), 6, 6),
+        (_reorder(6, [(3, 1), (2, 3)]), 6, 6),
+        (_width(2, 3, 10), 5, 5), (_width(3, 2, 10), 5, 5), (_width(4, 6, 10), 3, 3),
+        (_width(5, 7, 30), 6, 6),
         (_width(5, 3, 17), 6, 6), (_width(1, 4, 10), 10, 10), (_width(4, 1, 10), 10, 10),
     ],
 )  # fmt: skip
 def test_no_bubbles(case: Case, input_cycles: int, output_cycles: int) -> None:
-    """With both sides willing, a sample takes as many cycles as its busier side has beats, sample after sample."""
+    """With both sides willing, a sample takes as many cycles as its busier side has beats."""
     model = case.model()
     taken = given = 0
     warm_up, samples = 200, 100
