@@ -1,0 +1,126 @@
+"""Autotuning with a cache on disk, by device, kernel and shape.
+
+A call uses the configuration found earlier for its device and key; without one, the built-in default, so
+that a first call never waits. ``with autotuning():`` (or ``GATEWRIGHT_AUTOTUNE=1``) times the alternatives
+of every kernel called inside, keeps the fastest and writes it to ``$GATEWRIGHT_CACHE/kernels.json``
+(default ``~/.cache/gatewright``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gatewright.kernels import device
+
+Config = dict[str, Any]
+_state = {"tuning": os.environ.get("GATEWRIGHT_AUTOTUNE", "0") == "1"}
+_found: dict[str, Config] = {}
+_loaded: list[Path] = []
+
+
+def cache_file() -> Path:
+    """Where configurations are kept."""
+    folder = os.environ.get("GATEWRIGHT_CACHE")
+    return (Path(folder) if folder else Path.home() / ".cache" / "gatewright") / "kernels.json"
+
+
+@contextlib.contextmanager
+def autotuning(enabled: bool = True) -> Iterator[None]:
+    """Time the alternatives of kernels called inside, and remember the fastest."""
+    before = _state["tuning"]
+    _state["tuning"] = enabled
+    try:
+        yield
+    finally:
+        _state["tuning"] = before
+
+
+def _entries() -> dict[str, Config]:
+    """The cache, read once for each file; an unreadable file counts as empty."""
+    path = cache_file()
+    if _loaded != [path]:
+        _loaded[:] = [path]
+        _found.clear()
+        with contextlib.suppress(OSError, ValueError):
+            _found.update(json.loads(path.read_text()))
+    return _found
+
+
+def _save() -> None:
+    """Write the cache atomically, keeping what other processes added."""
+    path = cache_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    merged: dict[str, Config] = {}
+    with contextlib.suppress(OSError, ValueError):
+        merged.update(json.loads(path.read_text()))
+    merged.update(_found)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as out:
+        json.dump(merged, out, indent=1, sort_keys=True)
+    Path(out.name).replace(path)
+
+
+def _milliseconds(call: Callable[[], None], repeat: int = 9) -> float:
+    """The median time of ``call`` with the L2 cache flushed before each."""
+    call()
+    flush = torch.empty(256 * 2**20, dtype=torch.int8, device="cuda")
+    pairs = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(repeat)]
+    for begin, end in pairs:
+        flush.zero_()
+        begin.record()
+        call()
+        end.record()
+    torch.cuda.synchronize()
+    return sorted(begin.elapsed_time(end) for begin, end in pairs)[repeat // 2]
+
+
+def choose(
+    kernel: str,
+    key: Sequence[Any],
+    where: Tensor,
+    default: Config,
+    options: Sequence[Config],
+    run: Callable[[Config], None],
+) -> Config:
+    """The configuration for this call: the cached one, one found now, or the default."""
+    if not where.is_cuda or device.INTERPRET:
+        return default
+    name = "|".join([torch.cuda.get_device_name(where.device), kernel, *map(str, key)])
+    entries = _entries()
+    if name in entries and (not options or entries[name] in [default, *options]):
+        return entries[name]
+    if not _state["tuning"] or torch.cuda.is_current_stream_capturing():
+        return default
+    best, shortest = default, float("inf")
+    for config in [default, *(each for each in options if each != default)]:
+        try:
+            taken = _milliseconds(lambda config=config: run(config))
+        except Exception as failure:  # a configuration that exceeds the device's resources is no candidate
+            if "out of resource" not in str(failure).lower():
+                raise
+            continue
+        if taken < shortest:
+            best, shortest = config, taken
+    entries[name] = best
+    _save()
+    return best
+
+
+def tuned(
+    kernel: str,
+    key: Sequence[Any],
+    where: Tensor,
+    default: Config,
+    options: Sequence[Config],
+    run: Callable[[Config], None],
+) -> None:
+    """Run with the configuration that :func:`choose` finds."""
+    run(choose(kernel, key, where, default, options, run))

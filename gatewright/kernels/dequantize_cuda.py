@@ -1,0 +1,24 @@
+"""MXINT8 to bfloat16 in CUDA C++; see ``dequantize_cuda.cu``. Triton serves what this does not."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gatewright.kernels import cuda_build
+from gatewright.kernels.formats import BlockFormat
+
+
+def serves(codes: Tensor, form: BlockFormat, dtype: torch.dtype, axis: int) -> bool:
+    """Whether the CUDA kernel exists for this conversion and can be built here."""
+    fits = form.name == "mxint8" and dtype == torch.bfloat16 and axis == codes.ndim - 1 and codes.is_cuda
+    return fits and cuda_build.library("dequantize_cuda") is not None
+
+
+def launch_dequantize(codes: Tensor, scales: Tensor) -> Tensor:
+    """Dequantise along the last axis; the arguments are checked already."""
+    codes, scales = codes.contiguous(), scales.contiguous()
+    out = torch.empty(codes.shape, dtype=torch.bfloat16, device=codes.device)
+    if out.numel():
+        cuda_build.call("dequantize_cuda", "dequantize_mxint8", codes, scales, out, out.numel() // 32)
+    return out

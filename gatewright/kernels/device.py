@@ -1,0 +1,79 @@
+"""Where a call runs: on the GPU through Triton, through Triton's interpreter, or on the reference path.
+
+A CUDA tensor goes to the kernels. A CPU tensor goes to the reference path, unless the interpreter is on
+(``TRITON_INTERPRET=1`` before the first import), when the same kernels run on the CPU. Every launch is
+counted, so that a test can say which kernels ran where.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+try:
+    import triton
+
+    HAS_TRITON = True
+except ImportError:  # a CPU machine without Triton still has the reference path
+    triton = None
+    HAS_TRITON = False
+
+LAUNCHES: Counter[tuple[str, str]] = Counter()
+INTERPRET = HAS_TRITON and os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes")
+
+
+def uses_kernel(value: Tensor) -> bool:
+    """Whether a call on ``value`` runs a Triton kernel."""
+    return HAS_TRITON and (INTERPRET or value.is_cuda)
+
+
+def record(kernel: str, value: Tensor) -> None:
+    """Count a launch of ``kernel``, or of its reference path."""
+    if not uses_kernel(value):
+        where = "reference"
+    else:
+        where = "gpu" if value.is_cuda else "interpreter"
+    LAUNCHES[kernel, where] += 1
+
+
+def native() -> bool:
+    """Whether kernels may use the GPU's own conversions; the interpreter's are wrong at the edges."""
+    return not INTERPRET
+
+
+@cache
+def processors(index: int) -> int:
+    """Streaming multiprocessors of a GPU; 4 where there is none, to exercise persistent loops."""
+    if not torch.cuda.is_available():
+        return 4
+    return torch.cuda.get_device_properties(index).multi_processor_count
+
+
+def count_processors(value: Tensor) -> int:
+    """Streaming multiprocessors of the GPU that holds ``value``."""
+    return processors(value.device.index or 0 if value.is_cuda else -1)
+
+
+def ceil_div(value: int, step: int) -> int:
+    """``value / step`` rounded up."""
+    return -(-value // step)
+
+
+def next_power(value: int) -> int:
+    """The smallest power of two that is not below ``value``."""
+    return 1 << max(value - 1, 0).bit_length()
+
+
+def versions() -> dict[str, Any]:
+    """What a benchmark's figures depend on: device, driver and library versions."""
+    found: dict[str, Any] = {"torch": torch.__version__, "triton": getattr(triton, "__version__", None)}
+    if torch.cuda.is_available():
+        found["device"] = torch.cuda.get_device_name()
+        found["cuda"] = torch.version.cuda
+        found["processors"] = processors(0)
+    return found
