@@ -57,7 +57,7 @@ def install() -> None:
     constraints = str(ROOT / "constraints.txt")
     # The variable reaches the build environment too, which `-c` alone does not.
     environment = {**os.environ, "PIP_CONSTRAINT": constraints, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    command = [PYTHON, "-m", "pip", "install", "--quiet", "-c", constraints, "-e", f"{ROOT}[dev]"]
+    command = [PYTHON, "-m", "pip", "install", "-qq", "-c", constraints, "-e", f"{ROOT}[dev]"]
     subprocess.run(command, check=True, env=environment)
     subprocess.run([PYTHON, "-c", PROBE], check=True, cwd="/")
     STAMP.write_text(wanted_stamp())
