@@ -180,7 +180,7 @@ def _failure(tool: Tool, run: Run, files: Sequence[Path], top: str) -> Gatewrigh
     text = "\n".join(dict.fromkeys(words)) or run.output.strip()[-1500:] or "no output"
     for path in files:
         text = re.sub(rf"(?<![\w/.]){re.escape(path.name)}:", lambda _, path=path: f"{path}:", text)
-    if found := re.search(r"Can not open file `(.+?)' for \\?\$?\\?readmem", text):
+    if found := re.search(r"Can not open file `(.+?)[`'] for \\?\$?\\?readmem", text):
         return error(
             "GW0606",
             f"the data file `{found[1]}` is not among the sources",
