@@ -46,7 +46,8 @@ class Operator:
     the user's ``formats`` it is cast to (``input``, ``weight``, ``bias``) or None where an exact
     value flows through unchanged; the last entry repeats. ``result_role`` is set where the result
     is not exact and must be cast at once (a nonlinear function). ``is_primitive`` marks the operators
-    of the integer level.
+    of the integer level, ``on_parameters`` those whose import also accepts a parameter as the only tensor
+    (a view of it, which stays tied to its name).
     """
 
     __slots__ = ()
@@ -56,6 +57,7 @@ class Operator:
     roles: ClassVar[tuple[str | None, ...]] = (None,)
     result_role: ClassVar[str | None] = None
     is_primitive: ClassVar[bool] = False
+    on_parameters: ClassVar[bool] = False
 
     # ---- import ----------------------------------------------------------------------------
     @classmethod

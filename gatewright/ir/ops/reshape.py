@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gatewright.diagnostics import error
 from gatewright.ir.intervals import IntegerArray
 from gatewright.ir.operator import Operator, Sample, register
 from gatewright.ir.types import Shape, Type, Value
+
+if TYPE_CHECKING:
+    from gatewright.ir.aten import AtenCall
 
 
 @register
@@ -19,7 +23,28 @@ class Reshape(Operator):
     shape: Shape
 
     name = "reshape"
+    aten = (
+        "view.default",
+        "reshape.default",
+        "_unsafe_view.default",
+        "flatten.using_ints",
+        "unflatten.int",
+        "unsqueeze.default",
+        "squeeze.default",
+        "squeeze.dim",
+        "squeeze.dims",
+    )
+    on_parameters = True
     is_primitive = True
+
+    @classmethod
+    def from_aten(cls, call: AtenCall) -> Value:
+        value = call.value("self")
+        if call.is_stream(value):
+            return call.builder.reshape(value, call.result_shape())
+        from gatewright.ir.ops.parameter_reshape import ParameterReshape
+
+        return call.builder.add(ParameterReshape(call.results[0]), value)
 
     def infer(self, *operands: Value) -> Type:
         (value,) = operands
@@ -39,7 +64,7 @@ class Reshape(Operator):
         return arrays[0].reshape(arrays[0].shape[0], *self.shape)
 
     def torch(self, *arguments: str) -> str:
-        return f"gw.reshape({arguments[0]}, {self.shape})"
+        return f"{arguments[0]}.reshape({', '.join(map(str, (-1, *self.shape)))})"
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:

@@ -1,0 +1,46 @@
+"""Runs the PyTorch texts of imported operators, so that a misread call is found at once."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from gatewright.ir.formats import parse_cast
+from gatewright.ir.graph import Node
+from gatewright.ir.ops.cast import Cast
+from gatewright.ir.ops.constant import Constant
+from gatewright.ir.types import Value
+
+RELATIVE_TOLERANCE = 1e-8
+"""Both sides are computed in float64 from equal operands, so that only the order of sums differs."""
+
+
+def _cast(value: torch.Tensor, spec: str) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(Cast(parse_cast(spec)).evaluate(value.numpy()), dtype=np.float64))
+
+
+_SCOPE: dict[str, Any] = {"torch": torch, "F": F, "gw": SimpleNamespace(cast=_cast), "self": SimpleNamespace(training=False)}
+
+
+def run_text(node: Node, values: dict[Value, torch.Tensor]) -> torch.Tensor:
+    """The node's value in float64 by its PyTorch text; ``values`` holds its operands, batch leading."""
+    if isinstance(node.op, Constant):
+        return torch.from_numpy(np.array(node.op.data.array, dtype=np.float64))
+    names = {f"x{position}": values[operand] for position, operand in enumerate(node.inputs)}
+    # The text is the operator's own, made from checked attributes: no user text is in it.
+    return eval(node.op.torch(*names), _SCOPE | names)  # noqa: S307
+
+
+def agrees(found: torch.Tensor, expected: torch.Tensor, scale: float) -> bool:
+    """Whether two results are equal but for rounding; ``scale`` is the operands' largest magnitude."""
+    if found.shape != expected.shape:
+        return False
+    expected = expected.double()
+    finite = expected[torch.isfinite(expected)]
+    largest = float(finite.abs().max()) if finite.numel() else 0.0
+    tolerance = RELATIVE_TOLERANCE * (1.0 + largest + scale)
+    return bool(torch.allclose(found.double(), expected, rtol=0.0, atol=tolerance, equal_nan=True))

@@ -1,0 +1,39 @@
+"""Which ATen operators can be imported, and what to say about the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch.fx import Node
+
+from gatewright.diagnostics import Diagnostic, diagnostic, nearest
+from gatewright.frontend.locations import node_location
+from gatewright.ir.operator import Operator
+
+SHOWN_PLACES = 3
+
+
+def unsupported(target: str, nodes: Sequence[Node], by_name: Mapping[str, type[Operator]]) -> Diagnostic:
+    """GW0105: ``target`` cannot be imported; ``nodes`` are all calls to it."""
+    places = [node_location(node) for node in nodes]
+    notes = ["the model calls it through " + _shown(target)]
+    others = [str(place) for place in places[1:]]
+    if others:
+        listed = ", ".join(others[:SHOWN_PLACES])
+        rest = len(others) - SHOWN_PLACES
+        notes.append(f"also at {listed}" + (f" and {rest} more places" if rest > 0 else ""))
+    base = target.partition(".")[0]
+    bases = sorted({name.partition(".")[0] for name in by_name})
+    close = nearest(base, [name for name in bases if name != base])
+    overloads = sorted(name for name in by_name if name.partition(".")[0] == base)
+    if overloads:
+        help = f"the form {' or '.join(overloads)} is supported"
+    elif close:
+        help = f"the nearest supported operator is {close}"
+    else:
+        help = "write it with supported operators; docs/adding-an-op.md shows how to add one"
+    return diagnostic("GW0105", f"operator {base} is not supported", location=places[0], note=notes, help=help)
+
+
+def _shown(target: str) -> str:
+    return target if target.count(".") > 1 else f"aten.{target}"
