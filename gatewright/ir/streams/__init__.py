@@ -1,0 +1,1 @@
+"""The streamed level: channels with a layout, and the components that they connect."""

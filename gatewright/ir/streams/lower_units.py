@@ -1,0 +1,331 @@
+"""How each integer primitive becomes a unit of the network."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from itertools import pairwise
+from math import gcd, prod
+
+import numpy as np
+
+from gatewright.diagnostics import error
+from gatewright.ir.graph import Node
+from gatewright.ir.intervals import IntegerArray, Interval
+from gatewright.ir.operator import Operator
+from gatewright.ir.ops.concat import Concat
+from gatewright.ir.ops.contract import Contract
+from gatewright.ir.ops.map import Map
+from gatewright.ir.ops.pad import Pad
+from gatewright.ir.ops.permute import Permute
+from gatewright.ir.ops.reduce import Reduce
+from gatewright.ir.ops.slice import Slice
+from gatewright.ir.streams.cells import Reorder
+from gatewright.ir.streams.folding import minimum_lanes
+from gatewright.ir.streams.lower import Lowering, natural_rows
+from gatewright.ir.streams.network import Channel, Layout
+from gatewright.ir.streams.pipelining import pipeline
+from gatewright.ir.streams.units import (
+    ContractUnit,
+    MapUnit,
+    ReduceUnit,
+    RewireUnit,
+    Segment,
+    SequenceUnit,
+)
+from gatewright.ir.types import Shape, Tensor, Value
+
+LARGE_TABLE_BITS = 2048
+"""A table of constants above this size is a synchronous memory; below, plain logic."""
+
+
+def lower_node(lowering: Lowering, node: Node) -> None:
+    """Emit the units of one node and record the channel of its result."""
+    _lower(node.op, lowering, node)
+
+
+@singledispatch
+def _lower(op: Operator, lowering: Lowering, node: Node) -> None:
+    raise error("GW0713", f"{op.name} has no hardware", location=node.location)
+
+
+# ---- contract --------------------------------------------------------------------------------
+@_lower.register
+def _contract(op: Contract, lowering: Lowering, node: Node) -> None:
+    form = lowering.folding.forms[node.output]
+    tile = lowering.folding.tiles[node.output]
+    channel = lowering.take(form.stream, form.products, form.inputs, tile.inputs)
+    channel = lowering.replay(channel, channel.layout.beats_per_row, -(-form.outputs // tile.outputs))
+    output = lowering.channel(node.output, Layout(form.products, form.outputs, tile.outputs))
+    family, period = lowering.target.family, lowering.target.period
+    product_width = form.stream.width + form.constant.width
+    adder = family.carry + family.carry_bit * (product_width + 4)
+    levels = (tile.inputs - 1).bit_length()
+    per_stage = max(1, int(period // adder))
+    # The last level shares its stage with the accumulator's own addition.
+    registers = max(0, -(-(levels + 1) // per_stage) - 1)
+    unit = ContractUnit(
+        lowering.fresh(f"{output.name}_contract"),
+        (channel,),
+        (output,),
+        node.location,
+        Tensor(form.weights),
+        form.constant.interval,
+        tile.outputs,
+        tile.inputs,
+        registers,
+    )
+    lowering.produced(node.output, lowering.emit(unit)[0])
+
+
+# ---- map -------------------------------------------------------------------------------------
+@_lower.register
+def _map(op: Map, lowering: Lowering, node: Node) -> None:
+    rows, elements = natural_rows(node.output)
+    layouts = [lowering.peek(value) for value in node.inputs if value not in lowering.constants]
+    if not layouts:
+        raise error("GW0714", f"{node.output.name} is constant", location=node.location)
+    widest = min((each.lanes for each in layouts if each.elements > 1), default=1)
+    lanes = min(max(minimum_lanes(node.output, lowering.folding.interval), widest), elements)
+    channels: list[Channel] = []
+    streams: list[int] = []
+    scalars: list[int] = []
+    tables: list[tuple[int, Tensor, Interval]] = []
+    for position, value in enumerate(node.inputs):
+        if value in lowering.constants:
+            codes = constant_beats(lowering.constants[value], node.output.shape, lanes)
+            tables.append((position, Tensor(codes), value.interval))
+            continue
+        if natural_rows(value)[1] == 1 and elements > 1:
+            scalars.append(len(channels))
+        channels.append(_broadcast(lowering, value, node.output.shape, lanes))
+        streams.append(position)
+    large = any(each.array.size * interval.width > LARGE_TABLE_BITS for _, each, interval in tables)
+    plan = pipeline(op.expression, lowering.target.family, lowering.target.period, large)
+    output = lowering.channel(node.output, Layout(rows, elements, lanes))
+    unit = MapUnit(
+        lowering.fresh(f"{output.name}_map"),
+        tuple(lowering.join(channels)),
+        (output,),
+        node.location,
+        op.expression,
+        tuple(streams),
+        tuple(tables),
+        plan.stages,
+        plan.latency,
+        tuple(scalars),
+    )
+    lowering.produced(node.output, lowering.emit(unit)[0])
+
+
+def constant_beats(codes: IntegerArray, shape: Shape, lanes: int) -> IntegerArray:
+    """A constant broadcast to ``shape`` as [beats, lanes]; a pattern that repeats every row is kept once."""
+    elements = shape[-1] if shape else 1
+    rows = np.broadcast_to(codes, shape).reshape(-1, elements)
+    if bool(np.all(rows == rows[:1])):
+        rows = rows[:1]
+    padding = -elements % lanes
+    padded = np.pad(rows, ((0, 0), (0, padding)), mode="edge")
+    return padded.reshape(-1, lanes)
+
+
+def _broadcast(lowering: Lowering, value: Value, shape: Shape, lanes: int) -> Channel:
+    """The stream of ``value`` repeated so that it has the elements of ``shape``, beat by beat."""
+    aligned = (1,) * (len(shape) - len(value.shape)) + value.shape
+    rows, elements = natural_rows(value)
+    target = shape[-1] if shape else 1
+    if elements == 1 and target > 1:
+        channel = lowering.replay(lowering.take(value, rows, 1, 1), 1, -(-target // lanes))
+    else:
+        channel = lowering.take(value, rows, elements, lanes)
+    window = -(-target // lanes)
+    for axis in range(len(shape) - 2, -1, -1):
+        if aligned[axis] == 1 and shape[axis] > 1:
+            channel = lowering.replay(channel, window, shape[axis])
+        window *= shape[axis]
+    return channel
+
+
+# ---- reduce ----------------------------------------------------------------------------------
+@_lower.register
+def _reduce(op: Reduce, lowering: Lowering, node: Node) -> None:
+    (value,) = node.inputs
+    first, last = min(op.axes), max(op.axes)
+    outer, inner = prod(value.shape[:first]), prod(value.shape[last + 1 :])
+    count = prod(value.shape[first : last + 1])
+    offered = lowering.peek(value).lanes
+    wanted = max(offered, minimum_lanes(value, lowering.folding.interval))
+    if inner == 1:
+        lanes = min(wanted, count)
+        channel = lowering.take(value, outer, count, lanes)
+        beats, repeats, layout = channel.layout.beats_per_row, 1, Layout(outer, 1, 1)
+        tail = count - (beats - 1) * lanes
+    else:
+        lanes = min(wanted, inner)
+        channel = lowering.take(value, outer * count, inner, lanes)
+        beats, repeats, layout, tail = count, channel.layout.beats_per_row, Layout(outer, inner, lanes), lanes
+    output = lowering.channel(node.output, layout)
+    unit = ReduceUnit(
+        lowering.fresh(f"{output.name}_reduce"),
+        (channel,),
+        (output,),
+        node.location,
+        op.kind,
+        beats,
+        repeats,
+        inner == 1,
+        tail,
+    )
+    lowering.produced(node.output, lowering.emit(unit)[0])
+
+
+# ---- slice, concat, pad ----------------------------------------------------------------------
+@_lower.register
+def _slice(op: Slice, lowering: Lowering, node: Node) -> None:
+    (value,) = node.inputs
+    inner = prod(value.shape[op.axis + 1 :])
+    runs: list[Segment] = []
+    position = 0
+    for start in range(op.start, op.stop, op.step):
+        runs += [Segment(0, (start - position) * inner, False), Segment(0, inner)]
+        position = start + 1
+    runs.append(Segment(0, (value.shape[op.axis] - position) * inner, False))
+    _sequence(lowering, node, op.axis, runs, 0)
+
+
+@_lower.register
+def _concat(op: Concat, lowering: Lowering, node: Node) -> None:
+    inner = prod(node.output.shape[op.axis + 1 :])
+    runs = [Segment(source, value.shape[op.axis] * inner) for source, value in enumerate(node.inputs)]
+    constant = [value for value in node.inputs if value in lowering.constants]
+    if constant:
+        raise error("GW0715", "concat with a constant has no hardware yet", location=node.location)
+    _sequence(lowering, node, op.axis, runs, 0)
+
+
+@_lower.register
+def _pad(op: Pad, lowering: Lowering, node: Node) -> None:
+    axes = [axis for axis, amounts in enumerate(op.amounts) if amounts != (0, 0)]
+    (axis,) = axes
+    (value,) = node.inputs
+    before, after = op.amounts[axis]
+    inner = prod(value.shape[axis + 1 :])
+    runs = [Segment(None, before * inner), Segment(0, value.shape[axis] * inner), Segment(None, after * inner)]
+    _sequence(lowering, node, axis, runs, op.code)
+
+
+def _merged(runs: list[Segment]) -> list[Segment]:
+    merged: list[Segment] = []
+    for run in runs:
+        if run.count == 0:
+            continue
+        if merged and (merged[-1].source, merged[-1].forward) == (run.source, run.forward):
+            run = Segment(run.source, run.count + merged.pop().count, run.forward)
+        merged.append(run)
+    return merged
+
+
+def _sequence(lowering: Lowering, node: Node, axis: int, runs: list[Segment], fill: int) -> None:
+    """Runs of elements, serially in aligned beats; where that is too slow, whole rows by wiring."""
+    outer = prod(node.output.shape[:axis])
+    elements = prod(node.output.shape[axis:])
+    segments = _merged(runs)
+    common = 0
+    for each in segments:
+        common = gcd(common, each.count)
+    offered = max(lowering.peek(value).lanes for value in node.inputs)
+    total = outer * sum(each.count for each in segments)
+    needed = -(-total // max(lowering.folding.interval, 1))
+    lanes = max(each for each in range(1, common + 1) if common % each == 0 and each <= max(offered, needed))
+    if lanes < needed:
+        _rewire_rows(lowering, node, axis, segments, fill, outer, elements)
+        return
+    channels = [
+        lowering.take(value, outer, prod(value.shape[axis:]), lanes) for value in node.inputs
+    ]
+    output = lowering.channel(node.output, Layout(outer, elements, lanes))
+    unit = SequenceUnit(
+        lowering.fresh(f"{output.name}_sequence"),
+        tuple(lowering.join(channels)),
+        (output,),
+        node.location,
+        tuple(Segment(each.source, each.count // lanes, each.forward) for each in segments),
+        fill,
+    )
+    lowering.produced(node.output, lowering.emit(unit)[0])
+
+
+def _rewire_rows(
+    lowering: Lowering, node: Node, axis: int, segments: list[Segment], fill: int, outer: int, elements: int
+) -> None:
+    taken = [0] * len(node.inputs)
+    lanes: list[tuple[int, int]] = []
+    for each in segments:
+        if each.source is None:
+            lanes += [(-1, 0)] * each.count
+            continue
+        if each.forward:
+            lanes += [(each.source, taken[each.source] + k) for k in range(each.count)]
+        taken[each.source] += each.count
+    channels: list[Channel] = []
+    for value in node.inputs:
+        size = prod(value.shape[axis:])
+        channels.append(lowering.take(value, outer, size, size))
+    _rewire(lowering, node, channels, Layout(outer, elements, elements), tuple(lanes), fill)
+
+
+def _rewire(
+    lowering: Lowering, node: Node, channels: list[Channel], layout: Layout, lanes: tuple[tuple[int, int], ...],
+    fill: int = 0,
+) -> None:
+    output = lowering.channel(node.output, layout)
+    name = lowering.fresh(f"{output.name}_rewire")
+    unit = RewireUnit(name, tuple(lowering.join(channels)), (output,), node.location, lanes, fill)
+    lowering.produced(node.output, lowering.emit(unit)[0])
+
+
+# ---- permute ---------------------------------------------------------------------------------
+@_lower.register
+def _permute(op: Permute, lowering: Lowering, node: Node) -> None:
+    (value,) = node.inputs
+    rank = len(op.order)
+    moving = [axis for axis in op.order if value.shape[axis] > 1]
+    if all(before < after for before, after in pairwise(moving)):
+        rows, elements = natural_rows(value)
+        lowering.produced(node.output, lowering.take(value, rows, elements, lowering.peek(value).lanes))
+        return
+    keeps_last = op.order[-1] == rank - 1
+    row = value.shape[-1] if keeps_last else 1
+    needed = minimum_lanes_of(value.size, lowering.folding.interval)
+    lanes = max(each for each in range(1, row + 1) if row % each == 0 and each <= max(needed, lowering.peek(value).lanes))
+    if lanes < needed:
+        order = np.arange(value.size).reshape(value.shape).transpose(op.order).ravel()
+        channel = lowering.take(value, 1, value.size, value.size)
+        layout = Layout(1, value.size, value.size)
+        _rewire(lowering, node, [channel], layout, tuple((0, int(each)) for each in order))
+        return
+    rows, elements = (value.size // row, row) if keeps_last else (1, value.size)
+    channel = lowering.take(value, rows, elements, lanes)
+    strides = [prod(value.shape[axis + 1 :]) // lanes if axis < rank - 1 else 1 for axis in range(rank)]
+    loops: list[tuple[int, int]] = []
+    for axis in reversed(op.order):
+        count = value.shape[axis] // lanes if keeps_last and axis == rank - 1 else value.shape[axis]
+        if count > 1:
+            loops.append((count, strides[axis]))
+    output = lowering.channel(node.output, Layout(rows, elements, lanes))
+    unit = Reorder(
+        lowering.fresh(f"{output.name}_reorder"),
+        (channel,),
+        (output,),
+        node.location,
+        value.size // lanes,
+        tuple(count for count, _ in loops),
+        tuple(stride for _, stride in loops),
+    )
+    lowering.produced(node.output, lowering.emit(unit)[0])
+
+
+def minimum_lanes_of(size: int, interval: int) -> int:
+    """The fewest lanes with which ``size`` elements pass in ``interval`` beats."""
+    return -(-size // max(min(interval, size), 1))
+
+

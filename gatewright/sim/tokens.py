@@ -1,0 +1,112 @@
+"""Token-level simulation: the exact cycles of a network, without data and without Verilator.
+
+Every component is a small state machine over the handshakes of its channels (see
+:class:`gatewright.ir.streams.network.Timing`); the cells' machines are those of
+:mod:`gatewright.sim.cell_models`, which tests hold to the SystemVerilog cycle by cycle. The loop is
+compiled by numba.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gatewright.diagnostics import error
+from gatewright.ir.streams.network import Network
+
+KINDS = {
+    name: code
+    for code, name in enumerate(
+        ("source", "sink", "fifo", "fork", "wires", "replay", "reorder", "up", "down", "ring", "pipeline")
+    )
+}
+IDLE_LIMIT = 1 << 16
+"""Cycles without any transfer after which the network is taken to be deadlocked."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenResult:
+    """What a token-level run measured, in cycles.
+
+    ``latency``: from the first input beat of sample 0 to its last output beat, both included;
+    ``interval``: between the ends of successive samples at the end of the run; ``occupancy``: for every FIFO
+    the most beats that it held at once.
+    """
+
+    latency: int
+    interval: int
+    cycles: int
+    occupancy: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    """The network as arrays: per component its kind, parameters, and input and output channels."""
+
+    kinds: NDArray[np.int64]
+    parameters: NDArray[np.int64]
+    inputs: NDArray[np.int64]
+    outputs: NDArray[np.int64]
+    beats: NDArray[np.int64]
+
+
+def _tables(network: Network) -> _Tables:
+    numbers = {channel.name: index for index, channel in enumerate(network.channels())}
+    rows: list[tuple[str, tuple[int, ...], list[int], list[int], int]] = []
+    for channel in network.inputs:
+        rows.append(("source", (), [], [numbers[channel.name]], channel.layout.beats))
+    for each in network.components:
+        timing = each.timing
+        inputs = [numbers[channel.name] for channel in each.inputs]
+        outputs = [numbers[channel.name] for channel in each.outputs]
+        rows.append((timing.kind, timing.parameters, inputs, outputs, 0))
+    for channel in network.outputs:
+        rows.append(("sink", (), [numbers[channel.name]], [], channel.layout.beats))
+
+    def padded(column: int) -> NDArray[np.int64]:
+        lists: list[Any] = [row[column] for row in rows]
+        length = max(1, *(len(each) for each in lists))
+        result = np.full((len(rows), length + 1), -1, np.int64)
+        for index, each in enumerate(lists):
+            result[index, 0] = len(each)
+            result[index, 1 : 1 + len(each)] = each
+        return result
+
+    kinds = np.array([KINDS[row[0]] for row in rows], np.int64)
+    beats = np.array([row[4] for row in rows], np.int64)
+    return _Tables(kinds, padded(1), padded(2), padded(3), beats)
+
+
+def simulate_tokens(network: Network, samples: int = 6) -> TokenResult:
+    """Run ``samples`` samples with inputs always valid and outputs always ready.
+
+    Raises GW0720 where the network deadlocks, naming the components that wait.
+    """
+    from gatewright.sim.token_loop import run_loop
+
+    tables = _tables(network)
+    stamps, cycles, peaks, waiting = run_loop(
+        tables.kinds, tables.parameters, tables.inputs, tables.outputs, tables.beats, samples, IDLE_LIMIT
+    )
+    inputs, outputs = len(network.inputs), len(network.outputs)
+    if cycles < 0:
+        stuck = [each.name for each, flag in zip(network.components, waiting[inputs:], strict=False) if flag]
+        raise error(
+            "GW0720",
+            f"the streams of {network.name} deadlock",
+            note=f"these wait with a beat that nobody takes: {', '.join(stuck)}",
+            help="this is a fault of the compiler: please report the model",
+        )
+    first = min(int(stamps[index, 0, 0]) for index in range(inputs))
+    ends = stamps[-outputs:, :, 1].max(axis=0)
+    interval = int(ends[-1] - ends[-2]) if samples > 1 else 0
+    occupancy = {
+        each.name: int(peaks[inputs + index])
+        for index, each in enumerate(network.components)
+        if each.timing.kind == "fifo"
+    }
+    return TokenResult(int(ends[0]) - first + 1, interval, int(cycles), occupancy)
