@@ -16,13 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewright.diagnostics import error
-from gatewright.sim.build import build_executable
+from gatewright.sim.binding import port_binding, tap_wrapper
+from gatewright.sim.compiler import Recipe, compile_simulator
 from gatewright.sim.failures import StreamState, failure
 from gatewright.sim.ports import StreamPort, Tap, check_ports
 from gatewright.sim.results import SimulationResult, StreamResult
 from gatewright.sim.words import bytes_to_words, words_to_bytes
 
 __all__ = ["SimulationResult", "Simulator", "StreamPort", "StreamResult", "Tap", "build"]
+
+DRIVER = Path(__file__).with_name("driver.cpp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class Simulator:
         output, ``drain`` cycles watch for surplus words.
 
         Raises GatewrightError: GW0406 for words that do not fit, GW0408 where nothing moved for
-        ``idle_limit`` cycles or ``max_cycles`` passed (with the state of every stream), GW0409 for a TLAST that
+        ``idle_limit`` cycles or ``max_cycles`` passed (with every stream's state), GW0409 for a TLAST that
         is not exactly at a sample's end, GW0410 for an output that changed while it waited, GW0411 for a
         surplus word, GW0412 where the simulator crashed.
         """
@@ -136,5 +139,18 @@ def build(
     Raises GatewrightError GW0401 to GW0405, GW0407.
     """
     check_ports(ports, taps)
-    executable = build_executable(sources, top, ports, taps, cache=cache, optimization=optimization)
+    recipe = Recipe(
+        "simulators",
+        "Vgw",
+        ("verilated.cpp", "verilated_threads.cpp", DRIVER),
+        optimization=optimization or "",
+    )
+    generated = {"binding.cpp": port_binding(ports, taps)}
+    actual_top = top
+    if taps:
+        generated["gw_tap_wrapper.sv"] = tap_wrapper(top, ports, taps)
+        actual_top = "gw_tap_wrapper"
+    executable = compile_simulator(
+        recipe, sources, actual_top, generated, executable="simulator", cache=cache
+    )
     return Simulator(executable, top, tuple(ports), tuple(taps))

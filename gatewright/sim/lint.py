@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gatewright.diagnostics import error
-from gatewright.sim.build import DATA_SUFFIXES
+from gatewright.sim.compiler import DATA_SUFFIXES
 from gatewright.sim.toolchain import find_toolchain
 
 
@@ -43,6 +43,8 @@ def _lint_verilator(files: Sequence[Path], top: str) -> list[str]:
     )
     complaints: list[str] = []
     for line in done.stderr.splitlines():
+        if line.startswith("%Error: Exiting due to"):
+            continue
         if line.startswith("%"):
             complaints.append(f"verilator: {line}")
         elif complaints and line.strip():

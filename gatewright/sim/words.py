@@ -27,10 +27,10 @@ def words_to_bytes(words: NDArray[np.generic], width: int, count: int, name: str
     """
     if not np.issubdtype(words.dtype, np.integer):
         raise error("GW0406", f"stream `{name}` takes integers, not {words.dtype}")
-    rows = words.reshape(-1, limbs(width)) if width > 64 else words.reshape(-1, 1)
-    if words.ndim not in (1, 2) or len(rows) < count or (width <= 64 and words.ndim != 1):
-        expected = f"({count},)" if width <= 64 else f"({count}, {limbs(width)})"
-        raise error("GW0406", f"stream `{name}` needs words of shape {expected}, not {words.shape}")
+    shape = (count,) if width <= 64 else (count, limbs(width))
+    if words.ndim != len(shape) or len(words) < count or words.shape[1:] != shape[1:]:
+        raise error("GW0406", f"stream `{name}` needs words of shape {shape}, not {words.shape}")
+    rows = words.reshape(-1, limbs(width))
     whole = np.ascontiguousarray(rows[:count]).astype(np.uint64, casting="unsafe")
     spare = -width % 64
     if spare:

@@ -61,7 +61,7 @@ module gw_fifo #(
     // memory, equal slots in different phases a full one.
     function automatic logic [AddressWidth:0] successor(input logic [AddressWidth:0] pointer);
       if (!Natural && pointer[AddressWidth-1:0] == Last) begin
-        successor = {!pointer[AddressWidth], AddressWidth'(0)};
+        successor = {!pointer[AddressWidth], {AddressWidth{1'b0}}};
       end else begin
         successor = pointer + 1'b1;
       end

@@ -34,7 +34,7 @@ module gw_replay_buffer #(
   // A pointer is a slot number below a phase bit that flips at every turn.
   function automatic logic [AddressWidth:0] successor(input logic [AddressWidth:0] pointer);
     if (!Natural && pointer[AddressWidth-1:0] == Last) begin
-      successor = {!pointer[AddressWidth], AddressWidth'(0)};
+      successor = {!pointer[AddressWidth], {AddressWidth{1'b0}}};
     end else begin
       successor = pointer + 1'b1;
     end
@@ -65,7 +65,7 @@ module gw_replay_buffer #(
 
   // Where the present group starts, and whether the word being read is the group's last.
   if (Depth == Window) begin : gen_whole
-    assign start      = {read_q[AddressWidth], AddressWidth'(0)};
+    assign start      = {read_q[AddressWidth], {AddressWidth{1'b0}}};
     assign window_end = read_q[AddressWidth-1:0] == Last;
     // Until the last pass the writer can only have turned to slot 0.
     assign full = write_q[AddressWidth] != read_q[AddressWidth] &&
@@ -77,7 +77,7 @@ module gw_replay_buffer #(
     assign full   = write_q == {!oldest[AddressWidth], oldest[AddressWidth-1:0]};
 
     if (Aligned) begin : gen_aligned
-      assign start      = {read_q[AddressWidth:IndexWidth], IndexWidth'(0)};
+      assign start      = {read_q[AddressWidth:IndexWidth], {IndexWidth{1'b0}}};
       assign window_end = &read_q[IndexWidth-1:0];
     end else begin : gen_counted
       logic [AddressWidth:0] start_q;

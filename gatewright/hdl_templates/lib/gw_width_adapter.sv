@@ -33,7 +33,7 @@ module gw_width_adapter #(
     assign valid_o = valid_i;
     assign ready_o = ready_i;
     if (TileOut > TileIn) begin : gen_padded
-      assign data_o = {((TileOut - TileIn) * ElementWidth)'(0), data_i};
+      assign data_o = {{((TileOut - TileIn) * ElementWidth){1'b0}}, data_i};
     end else begin : gen_cut
       assign data_o = data_i[TileOut*ElementWidth-1:0];
     end

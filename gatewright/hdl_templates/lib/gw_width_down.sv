@@ -39,7 +39,7 @@ module gw_width_down #(
   assign data_o  = parts[slot_q];
 
   if (HeldLanes < Slots * TileOut) begin : gen_padded
-    assign parts = {((Slots * TileOut - HeldLanes) * ElementWidth)'(0), data_q};
+    assign parts = {{((Slots * TileOut - HeldLanes) * ElementWidth){1'b0}}, data_q};
   end else begin : gen_filled
     assign parts = data_q;
   end

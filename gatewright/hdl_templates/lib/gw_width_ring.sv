@@ -146,7 +146,7 @@ module gw_width_ring #(
     end
 
     if (ViewWidth > WrittenWidth) begin : gen_padded
-      assign lanes[r*ViewWidth +: ViewWidth] = {(ViewWidth - WrittenWidth)'(0), written_q};
+      assign lanes[r*ViewWidth +: ViewWidth] = {{(ViewWidth - WrittenWidth){1'b0}}, written_q};
     end else begin : gen_cut
       assign lanes[r*ViewWidth +: ViewWidth] = written_q[ViewWidth-1:0];
     end

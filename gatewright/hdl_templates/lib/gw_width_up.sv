@@ -77,7 +77,7 @@ module gw_width_up #(
   end
 
   if (FilledLanes < TileOut) begin : gen_padded
-    assign data_o = {((TileOut - FilledLanes) * ElementWidth)'(0), data_q};
+    assign data_o = {{((TileOut - FilledLanes) * ElementWidth){1'b0}}, data_q};
   end else begin : gen_filled
     assign data_o = data_q;
   end
