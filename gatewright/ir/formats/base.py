@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+import numpy.typing as npt
 
 from gatewright.diagnostics import error
-from gatewright.ir.formats.rounding import Integers, Overflow, Reals, Rounding
+from gatewright.ir.formats.rounding import Integers, Overflow, Reals, Rounding, as_integers
 
 
 class Format(abc.ABC):
@@ -76,6 +77,64 @@ class ScalarFormat(Format):
     @abc.abstractmethod
     def decode_scaled(self, codes: object) -> tuple[Integers, Integers]:
         """Integers m and exponents e with value = m x 2^e; `e` has one element where it is common to all."""
+
+    # What hardware and users ask of a format; all derived from its definition.
+
+    @property
+    @abc.abstractmethod
+    def is_signed(self) -> bool:
+        """True if it has negative values."""
+
+    @property
+    @abc.abstractmethod
+    def mantissa_bits(self) -> int:
+        """Bits of the two's complement integer that `decode_scaled` gives."""
+
+    @property
+    @abc.abstractmethod
+    def exponent_interval(self) -> tuple[int, int]:
+        """Smallest and largest exponent that `decode_scaled` gives."""
+
+    @property
+    @abc.abstractmethod
+    def largest(self) -> Fraction:
+        """The largest finite value."""
+
+    @property
+    @abc.abstractmethod
+    def smallest_positive(self) -> Fraction:
+        """The smallest value above zero."""
+
+    @property
+    def smallest_normal(self) -> Fraction:
+        """The smallest positive value of full precision."""
+        return self.smallest_positive
+
+    @property
+    def has_zero(self) -> bool:
+        """True if zero, as padding needs it, is a value."""
+        return True
+
+    @property
+    def has_nan(self) -> bool:
+        """True if some code is not a number."""
+        return False
+
+    @property
+    def has_infinity(self) -> bool:
+        """True if some code is an infinity."""
+        return False
+
+    @property
+    def largest_exponent(self) -> int:
+        """floor(log2(largest)): what OCP Microscaling 1.0 calls emax."""
+        largest = self.largest
+        exponent = largest.numerator.bit_length() - largest.denominator.bit_length()
+        return exponent - (Fraction(2) ** exponent > largest)
+
+    def is_special(self, codes: object) -> npt.NDArray[np.bool_]:
+        """True where a code is NaN or an infinity."""
+        return np.zeros(np.shape(as_integers(codes)), dtype=np.bool_)
 
     def decode_fraction(self, code: int) -> Fraction:
         """The exact value of one finite code."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import numpy as np
 
@@ -149,6 +150,26 @@ class Fixed(ScalarFormat):
     def decode_scaled(self, codes: object) -> tuple[Integers, Integers]:
         return as_integers(codes), np.asarray([-self.fraction_bits], dtype=np.int64)
 
+    @property
+    def is_signed(self) -> bool:
+        return self.signed
+
+    @property
+    def mantissa_bits(self) -> int:
+        return self.width + (not self.signed)
+
+    @property
+    def exponent_interval(self) -> tuple[int, int]:
+        return -self.fraction_bits, -self.fraction_bits
+
+    @property
+    def largest(self) -> Fraction:
+        return self.decode_fraction(self.code_interval()[1])
+
+    @property
+    def smallest_positive(self) -> Fraction:
+        return Fraction(2) ** -self.fraction_bits
+
     def _finest_exponent_bits(self) -> int:
         return max(0, self.fraction_bits)
 
@@ -175,6 +196,26 @@ class Exact(ScalarFormat):
     @property
     def width(self) -> int:
         raise self._unbounded("width")
+
+    @property
+    def is_signed(self) -> bool:
+        return True
+
+    @property
+    def mantissa_bits(self) -> int:
+        raise self._unbounded("mantissa width")
+
+    @property
+    def exponent_interval(self) -> tuple[int, int]:
+        return -self.frac, -self.frac
+
+    @property
+    def largest(self) -> Fraction:
+        raise self._unbounded("largest value")
+
+    @property
+    def smallest_positive(self) -> Fraction:
+        return Fraction(2) ** -self.frac
 
     def code_interval(self) -> tuple[int, int]:
         raise self._unbounded("code interval")
