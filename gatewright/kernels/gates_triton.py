@@ -1,0 +1,97 @@
+# pyright: basic
+"""GELU and SiLU-gated products, in Triton: elementwise, with an optional cast to a block format.
+
+Floor: input and output bytes over the copy bandwidth.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from gatewright.kernels import device
+from gatewright.kernels.autotune import tuned
+from gatewright.kernels.device_code import round_to, to_float32
+from gatewright.kernels.formats import BlockFormat
+from gatewright.kernels.quantize_triton import store_blocks
+
+GELU, GELU_TANH, SILU_GATE = 0, 1, 2
+
+
+@triton.jit
+def gate_value(value, KIND: tl.constexpr):
+    """GELU (exact or with tanh) or SiLU of float32 values."""
+    if KIND == 0:
+        return 0.5 * value * (1.0 + tl.erf(value * 0.7071067811865476))
+    elif KIND == 1:
+        inner = 0.7978845608028654 * (value + 0.044715 * value * value * value)
+        return value / (1.0 + tl.exp(-2.0 * inner))
+    else:
+        return value / (1.0 + tl.exp(-value))
+
+
+@triton.jit
+def gates_kernel(
+    values, other, out, scales, groups,
+    KIND: tl.constexpr, GROUPS: tl.constexpr, SIZE: tl.constexpr, FORMAT: tl.constexpr, NATIVE: tl.constexpr,
+):
+    """A tile of GROUPS x SIZE elements of flat tensors: 8 for a plain output, else the block."""
+    first = tl.program_id(0).to(tl.int64) * GROUPS
+    group = tl.arange(0, GROUPS)
+    inside = first + group < groups
+    place = tl.max_contiguous(group[:, None] * SIZE + tl.arange(0, SIZE)[None, :], [1, 8])
+    value = to_float32(tl.load(values + first * SIZE + place, mask=inside[:, None], other=0.0), NATIVE)
+    if KIND == 2:
+        factor = to_float32(tl.load(other + first * SIZE + place, mask=inside[:, None], other=0.0), NATIVE)
+        value = gate_value(value, KIND) * factor
+    else:
+        value = gate_value(value, KIND)
+    if FORMAT == "":
+        result = round_to(value, out.dtype.element_ty, NATIVE)
+        tl.store(out + first * SIZE + place, result, mask=inside[:, None])
+    else:
+        store_blocks(value, out, scales, first, inside, FORMAT, GROUPS, NATIVE, True)
+
+
+@triton.jit
+def gates_tail_kernel(
+    values, other, out, start, length, KIND: tl.constexpr, NATIVE: tl.constexpr
+):
+    """The last elements, fewer than 8."""
+    place = tl.arange(0, 8)
+    inside = start + place < length
+    value = to_float32(tl.load(values + start + place, mask=inside, other=0.0), NATIVE)
+    value = gate_value(value, KIND)
+    if KIND == 2:
+        value = value * to_float32(tl.load(other + start + place, mask=inside, other=0.0), NATIVE)
+    tl.store(out + start + place, round_to(value, out.dtype.element_ty, NATIVE), mask=inside)
+
+
+def launch_gates(
+    kind: int, values: Tensor, other: Tensor | None, out: Tensor, scales: Tensor | None, form: BlockFormat | None
+) -> None:
+    """Fill ``out`` (and ``scales``) from ``values`` (and ``other``), all contiguous."""
+    length = values.numel()
+    if length == 0:
+        return
+    size = form.size if form else 8
+    groups = length // size
+    factor = values if other is None else other
+    default = {"GROUPS": 2048 // size, "num_warps": 8}
+    options = [{"GROUPS": elements // size, "num_warps": warps} for elements in (1024, 2048, 4096) for warps in (4, 8)]
+
+    def run(config: dict[str, int]) -> None:
+        grid = (device.ceil_div(groups, config["GROUPS"]),)
+        gates_kernel[grid](
+            values, factor, out, out if scales is None else scales, groups,
+            KIND=kind, SIZE=size, FORMAT=form.name if form else "", NATIVE=device.native(), **config,
+        )
+
+    if groups:
+        key = (kind, str(values.dtype), form.name if form else "", device.next_power(groups))
+        tuned("gates", key, values, default, options, run)
+    if form is None and length % 8:
+        gates_tail_kernel[(1,)](values, factor, out, groups * 8, length, KIND=kind, NATIVE=device.native())
+
+

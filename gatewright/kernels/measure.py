@@ -1,0 +1,116 @@
+"""Timing and checking shared by the kernels' ``benchmark`` functions.
+
+A measurement replays a CUDA graph of launches that rotate among input sets larger together than the L2
+cache, so that every launch reads and writes device memory and no launch gap is counted; library calls are
+timed in the same way. A row whose output is wrong is marked so, and fails the run.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+L2_MULTIPLE = 5 * 60 * 2**20  # bytes that a rotation must exceed
+
+
+@dataclass(slots=True)
+class Row:
+    """One line of the table. ``work`` is bytes (unit GB/s) or operations (unit TFLOP/s) a call."""
+
+    group: str
+    what: str
+    variant: str
+    milliseconds: float
+    work: float
+    unit: str
+    goal: str = ""
+    met: bool | None = None
+    correct: bool = True
+    note: str = ""
+    intensity: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """``work`` a second, in the row's unit."""
+        return self.work / self.milliseconds * (1e-6 if self.unit == "GB/s" else 1e-9)
+
+    def record(self) -> dict[str, Any]:
+        """The row for JSON."""
+        return {**asdict(self), "rate": round(self.rate, 1)}
+
+
+def rotation(sets: Callable[[], Any], size: int, limit: int = 64) -> list[Any]:
+    """Input sets of ``size`` bytes each, enough of them to leave nothing in the L2 cache."""
+    count = min(limit, max(2, -(-L2_MULTIPLE // max(size, 1))))
+    return [sets() for _ in range(count)]
+
+
+def milliseconds(call: Callable[..., Any], sets: Sequence[Any], target: float = 4.0, repeat: int = 7) -> float:
+    """The median time of one ``call(*set)``, over graph replays of at least ``target`` ms."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for each in sets[:2]:
+            call(*each)
+        torch.cuda.synchronize()
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        for each in sets[:2]:
+            call(*each)
+        end.record()
+        torch.cuda.synchronize()
+        estimate = max(begin.elapsed_time(end) / 2, 1e-3)
+        launches = len(sets) * max(1, min(64, round(target / estimate / len(sets))))
+        graph = torch.cuda.CUDAGraph()
+        kept: list[Any] = []  # outputs stay alive for one rotation, so that writes rotate too
+        with torch.cuda.graph(graph, stream=stream):
+            for each in itertools.islice(itertools.cycle(sets), launches):
+                kept.append(call(*each))
+                del kept[: -len(sets)]
+        for _ in range(2):
+            graph.replay()
+        times: list[float] = []
+        for _ in range(repeat):
+            begin.record()
+            graph.replay()
+            end.record()
+            torch.cuda.synchronize()
+            times.append(begin.elapsed_time(end) / launches)
+    torch.cuda.current_stream().wait_stream(stream)
+    del graph, kept
+    return sorted(times)[repeat // 2]
+
+
+def relative_error(found: Tensor, expected: Tensor) -> float:
+    """||found - expected|| / ||expected|| in float64; NaN or infinity gives infinity."""
+    expected = expected.double()
+    difference = torch.linalg.vector_norm(found.double() - expected)
+    ratio = float(difference / torch.linalg.vector_norm(expected).clamp(min=1e-300))
+    return ratio if ratio == ratio else float("inf")
+
+
+def same_values(found: Tensor, expected: Tensor) -> bool:
+    """Equality in which a NaN equals a NaN and a zero's sign counts."""
+    if found.shape != expected.shape or found.dtype != expected.dtype:
+        return False
+    if not found.is_floating_point():
+        return bool(torch.equal(found, expected))
+    integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[found.element_size()]
+    equal = found.view(integer) == expected.view(integer)
+    return bool((equal | (found.isnan() & expected.isnan())).all())
+
+
+def copy_rate(bytes_moved: int = 2**31) -> tuple[float, float]:
+    """(copy, read) bandwidth in GB/s: a device copy's bytes read and written, and a sum's bytes read."""
+    half = bytes_moved // 2
+    sets = [(torch.empty(half, dtype=torch.uint8, device="cuda").random_(),) for _ in range(2)]
+    target = torch.empty_like(sets[0][0])
+    copied = milliseconds(lambda source: target.copy_(source), sets)
+    words = [(each[0].view(torch.float32),) for each in sets]
+    read = milliseconds(torch.sum, words)
+    return bytes_moved / copied * 1e-6, half / read * 1e-6

@@ -1,0 +1,157 @@
+"""Linear layers whose weights are in a block format or in integer groups: the operators.
+
+``block_linear`` and ``group_linear`` compute activation(x . w^T + bias) with every weight decoded to x's type (rounded
+once) and float32 sums. Few rows run fused kernels that are bound by the weights' bytes; many rows decode
+the weights once and use the library's product, which costs the decoding's 5% at 4,096 rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gatewright.diagnostics import error
+from gatewright.kernels import device
+from gatewright.kernels.arguments import check_blocks, check_choice, check_devices, check_dtype, check_float, check_shape
+from gatewright.kernels.convert import dequantize
+from gatewright.kernels.formats import block_format
+
+ACTIVATIONS = ("none", "relu", "gelu", "silu")
+FUSED_ROWS = 64  # above, decoding once and the library's product are faster
+
+
+def activate(values: Tensor, activation: str) -> Tensor:
+    """The activation called ``activation``."""
+    if activation == "none":
+        return values
+    return {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}[activation](values)
+
+
+def decode_groups(codes: Tensor, scales: Tensor, bits: int, dtype: torch.dtype) -> Tensor:
+    """Weights [N, K] of signed integers with a scale for each group of a row."""
+    wide = codes.to(torch.int32)
+    if bits == 4:
+        wide = torch.stack((wide & 15, wide >> 4 & 15), -1).flatten(-2)
+        wide = (wide ^ 8) - 8
+    groups = wide.float().unflatten(-1, (scales.shape[-1], -1)) * scales.float().unsqueeze(-1)
+    return groups.flatten(-2).to(dtype)
+
+
+def _decoded(codes: Tensor, scales: Tensor, form: str, dtype: torch.dtype) -> Tensor:
+    if form in ("int8", "int4"):
+        return decode_groups(codes, scales, int(form[3:]), dtype)
+    return dequantize(codes, scales, form, dtype)
+
+
+def reference_linear(
+    x: Tensor, codes: Tensor, scales: Tensor, form: str, bias: Tensor | None, activation: str
+) -> Tensor:
+    """The float32 result in plain PyTorch."""
+    weights = _decoded(codes, scales, form, x.dtype).float()
+    return activate(F.linear(x.float(), weights, None if bias is None else bias.float()), activation)
+
+
+@torch.library.custom_op("gatewright::linear", mutates_args=())
+def _linear(x: Tensor, codes: Tensor, scales: Tensor, form: str, bias: Tensor | None, activation: str) -> Tensor:
+    rows = x.reshape(-1, x.shape[-1])
+    device.record("linear_" + form, x)
+    depth = x.shape[-1]
+    shape = (*x.shape[:-1], codes.shape[0])
+    if not device.uses_kernel(x):
+        return reference_linear(x, codes, scales, form, bias, activation).to(x.dtype)
+    from gatewright.kernels import decode_product_cuda
+    from gatewright.kernels.block_product_triton import launch_block_product
+
+    if decode_product_cuda.serves(rows, depth, form):
+        result = decode_product_cuda.launch_decode_product(rows, codes, scales, form, bias, activation)
+    elif _fused(rows, form, depth):
+        group = depth // scales.shape[-1]
+        result = launch_block_product(rows, codes, scales, form, group, bias, activation)
+    else:
+        weights = _decoded(codes, scales, form, x.dtype)
+        result = activate(F.linear(rows, weights, None if bias is None else bias.to(x.dtype)), activation)
+    return result.reshape(shape)
+
+
+def _fused(rows: Tensor, form: str, depth: int) -> bool:
+    """Whether the fused Triton kernel takes this product."""
+    few = rows.shape[0] <= FUSED_ROWS or form in ("int8", "int4")
+    return few and not form.startswith("mxfp6") and rows.dtype != torch.float32
+
+
+@_linear.register_fake
+def _(x: Tensor, codes: Tensor, scales: Tensor, form: str, bias: Tensor | None, activation: str) -> Tensor:
+    return x.new_empty((*x.shape[:-1], codes.shape[0]))
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, codes, scales, ctx.form, bias, ctx.activation = inputs
+    ctx.save_for_backward(x, codes, scales, bias)
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    x, codes, scales, bias = ctx.saved_tensors
+    weights = _decoded(codes, scales, ctx.form, x.dtype)
+    if ctx.activation != "none":
+        with torch.enable_grad():
+            before = F.linear(x, weights, None if bias is None else bias.to(x.dtype)).detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(activate(before, ctx.activation), before, gradient)
+    bias_gradient = None
+    if bias is not None and ctx.needs_input_grad[4]:
+        bias_gradient = gradient.reshape(-1, gradient.shape[-1]).sum(0).to(bias.dtype)
+    return gradient @ weights, None, None, None, bias_gradient, None
+
+
+_linear.register_autograd(_backward, setup_context=_save)
+
+
+def block_linear(
+    x: Tensor, codes: Tensor, scales: Tensor, form: str, bias: Tensor | None = None, activation: str = "none"
+) -> Tensor:
+    """activation(x . w^T + bias) for x [..., K] and weights [N, K] in the block format ``form`` along K.
+
+    Errors: GW0501 format, GW0502 type, GW0503 devices, GW0505 shapes, GW0506 activation.
+    """
+    found = block_format(form)
+    check_float("x", x)
+    check_shape("codes", codes, (None, None), "weights are [N, packed K]")
+    length = check_blocks(codes, scales, found, 1, ("codes", "scales"))
+    check_shape("x", x, [*x.shape[:-1], length], f"the weights have K = {length}")
+    _check_rest(x, codes, bias, activation)
+    return _linear(x, codes, scales, found.name, bias, activation)
+
+
+def group_linear(
+    x: Tensor, codes: Tensor, scales: Tensor, bits: int, bias: Tensor | None = None, activation: str = "none"
+) -> Tensor:
+    """The same for signed weights of 8 or 4 bits (two to a byte, the even one low), scales [N, groups].
+
+    Errors as ``block_linear``; GW0506 for other widths.
+    """
+    check_choice("bits", str(bits), ("8", "4"))
+    check_float("x", x)
+    check_float("scales", scales)
+    check_dtype("codes", codes, (torch.int8, torch.uint8) if bits == 4 else (torch.int8,))
+    check_shape("scales", scales, (codes.shape[0], None), "one row of scales for each row of weights")
+    length = codes.shape[1] * 8 // bits
+    check_shape("x", x, [*x.shape[:-1], length], f"the weights have K = {length}")
+    group = length // max(scales.shape[1], 1)
+    if group * scales.shape[1] != length or group & (group - 1) or not 16 <= group <= 128:
+        raise error(
+            "GW0505",
+            f"`scales` has {scales.shape[1]} groups for K = {length}",
+            help="use groups of 16, 32, 64 or 128 that divide K",
+        )
+    _check_rest(x, codes, bias, activation)
+    return _linear(x, codes, scales, f"int{bits}", bias, activation)
+
+
+def _check_rest(x: Tensor, codes: Tensor, bias: Tensor | None, activation: str) -> None:
+    if bias is not None:
+        check_float("bias", bias)
+        check_shape("bias", bias, [codes.shape[0]], "one element for each row of the weights")
+    check_devices(x=x, codes=codes, bias=bias)
+    check_choice("activation", activation, ACTIVATIONS)

@@ -1,0 +1,207 @@
+"""Softmax, layer norm, RMS norm, GELU and SiLU gate: the operators, with an optional cast of the result.
+
+Each works along the last axis. With ``output`` the name of a block format, the result is ``(codes, scales)``
+of the float32 value, rounded once; without, it is a tensor of the input's type. Plain results have
+gradients (PyTorch's own formulas, on the saved inputs).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gatewright.diagnostics import error
+from gatewright.kernels import device
+from gatewright.kernels.arguments import check_choice, check_devices, check_float, check_shape
+from gatewright.kernels.formats import BlockFormat, block_format, quantize_reference
+
+ROW_KINDS = ("softmax", "layer_norm", "rms_norm")
+GATE_KINDS = ("gelu", "gelu_tanh", "silu_gate")
+
+
+def _outputs(values: Tensor, form: BlockFormat | None) -> tuple[Tensor, Tensor]:
+    if form is None:
+        return torch.empty(values.shape, dtype=values.dtype, device=values.device), values.new_empty(
+            0, dtype=torch.uint8
+        )
+    lead, width = values.shape[:-1], values.shape[-1]
+    codes = values.new_empty((*lead, form.packed(width)), dtype=form.code_dtype)
+    return codes, values.new_empty((*lead, width // form.size), dtype=torch.uint8)
+
+
+def _finish(result: Tensor, values: Tensor, form: BlockFormat | None) -> tuple[Tensor, Tensor]:
+    """A reference path's float32 result in the output format."""
+    if form is None:
+        return result.to(values.dtype), values.new_empty(0, dtype=torch.uint8)
+    return quantize_reference(result, form)
+
+
+def reference_rows(
+    values: Tensor, weight: Tensor | None, bias: Tensor | None, kind: str, epsilon: float
+) -> Tensor:
+    """The float32 result in plain PyTorch."""
+    wide = values.float()
+    gain = None if weight is None else weight.float()
+    if kind == "softmax":
+        return torch.softmax(wide, -1)
+    if kind == "layer_norm":
+        return F.layer_norm(wide, wide.shape[-1:], gain, None if bias is None else bias.float(), epsilon)
+    return F.rms_norm(wide, wide.shape[-1:], gain, epsilon)
+
+
+def reference_gates(values: Tensor, other: Tensor | None, kind: str) -> Tensor:
+    """The float32 result in plain PyTorch."""
+    if kind == "silu_gate":
+        assert other is not None
+        return F.silu(values.float()) * other.float()
+    return F.gelu(values.float(), approximate="tanh" if kind == "gelu_tanh" else "none")
+
+
+@torch.library.custom_op("gatewright::rows", mutates_args=())
+def _rows(
+    values: Tensor, weight: Tensor | None, bias: Tensor | None, kind: str, epsilon: float, output: str
+) -> tuple[Tensor, Tensor]:
+    form = block_format(output) if output else None
+    device.record(kind, values)
+    if device.uses_kernel(values):
+        from gatewright.kernels.rows_triton import launch_rows, row_limit
+
+        if row_limit(values):
+            out, scales = _outputs(values, form)
+            gain = None if weight is None else weight.contiguous()
+            shift = None if bias is None else bias.contiguous()
+            launch_rows(ROW_KINDS.index(kind), values.contiguous(), gain, shift, epsilon, out, scales, form)
+            return out, scales
+    return _finish(reference_rows(values, weight, bias, kind, epsilon), values, form)
+
+
+@_rows.register_fake
+def _(
+    values: Tensor, weight: Tensor | None, bias: Tensor | None, kind: str, epsilon: float, output: str
+) -> tuple[Tensor, Tensor]:
+    return _outputs(values, block_format(output) if output else None)
+
+
+def _save_rows(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    values, weight, bias, ctx.kind, ctx.epsilon, _ = inputs
+    ctx.save_for_backward(values, weight, bias)
+
+
+def _rows_backward(context: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    values, weight, bias = context.saved_tensors
+    with torch.enable_grad():
+        leaves = [None if each is None else each.detach().requires_grad_() for each in (values, weight, bias)]
+        result = reference_rows(leaves[0], leaves[1], leaves[2], context.kind, context.epsilon)
+        present = [each for each in leaves if each is not None]
+        found = iter(torch.autograd.grad(result, present, gradient.float(), allow_unused=True))
+    return (*(None if each is None else next(found) for each in leaves), None, None, None)
+
+
+_rows.register_autograd(_rows_backward, setup_context=_save_rows)
+
+
+@torch.library.custom_op("gatewright::gates", mutates_args=())
+def _gates(values: Tensor, other: Tensor | None, kind: str, output: str) -> tuple[Tensor, Tensor]:
+    form = block_format(output) if output else None
+    device.record(kind, values)
+    if device.uses_kernel(values):
+        from gatewright.kernels.gates_triton import launch_gates
+
+        out, scales = _outputs(values, form)
+        factor = None if other is None else other.contiguous()
+        launch_gates(GATE_KINDS.index(kind), values.contiguous(), factor, out, scales, form)
+        return out, scales
+    return _finish(reference_gates(values, other, kind), values, form)
+
+
+@_gates.register_fake
+def _(values: Tensor, other: Tensor | None, kind: str, output: str) -> tuple[Tensor, Tensor]:
+    return _outputs(values, block_format(output) if output else None)
+
+
+def _save_gates(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    values, other, ctx.kind, _ = inputs
+    ctx.save_for_backward(values, other)
+
+
+def _gates_backward(context: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    values, other = context.saved_tensors
+    with torch.enable_grad():
+        leaves = [None if each is None else each.detach().requires_grad_() for each in (values, other)]
+        result = reference_gates(leaves[0], leaves[1], context.kind)
+        present = [each for each in leaves if each is not None]
+        found = iter(torch.autograd.grad(result, present, gradient.float()))
+    return (*(None if each is None else next(found) for each in leaves), None, None)
+
+
+_gates.register_autograd(_gates_backward, setup_context=_save_gates)
+
+
+def _check_output(values: Tensor, output: str) -> str:
+    """The output format's full name; GW0505 if a row is no whole number of its blocks."""
+    if not output:
+        return ""
+    form = block_format(output)
+    if values.shape[-1] % form.size:
+        raise error(
+            "GW0505",
+            f"the last axis of `values` has {values.shape[-1]} elements, no multiple of {form.name}'s {form.size}",
+            help="pad the axis, or leave `output` out and quantise the result",
+        )
+    return form.name
+
+
+def _result(pair: tuple[Tensor, Tensor], output: str) -> Tensor | tuple[Tensor, Tensor]:
+    return pair if output else pair[0]
+
+
+def softmax(values: Tensor, output: str = "") -> Tensor | tuple[Tensor, Tensor]:
+    """Softmax along the last axis. Errors: GW0501 format, GW0502 type, GW0505 shape."""
+    check_float("values", values)
+    return _result(_rows(values, None, None, "softmax", 0.0, _check_output(values, output)), output)
+
+
+def layer_norm(
+    values: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, epsilon: float = 1e-5, output: str = ""
+) -> Tensor | tuple[Tensor, Tensor]:
+    """(x - mean) / sqrt(variance + epsilon) * weight + bias along the last axis. Errors as ``softmax``."""
+    return _norm("layer_norm", values, weight, bias, epsilon, output)
+
+
+def rms_norm(
+    values: Tensor, weight: Tensor | None = None, epsilon: float = 1e-6, output: str = ""
+) -> Tensor | tuple[Tensor, Tensor]:
+    """x / sqrt(mean(x^2) + epsilon) * weight along the last axis. Errors as ``softmax``."""
+    return _norm("rms_norm", values, weight, None, epsilon, output)
+
+
+def _norm(
+    kind: str, values: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float, output: str
+) -> Tensor | tuple[Tensor, Tensor]:
+    check_float("values", values)
+    for name, each in (("weight", weight), ("bias", bias)):
+        if each is not None:
+            check_float(name, each)
+            check_shape(name, each, [values.shape[-1]], "one element for each of the last axis")
+    check_devices(values=values, weight=weight, bias=bias)
+    return _result(_rows(values, weight, bias, kind, epsilon, _check_output(values, output)), output)
+
+
+def gelu(values: Tensor, approximate: str = "none", output: str = "") -> Tensor | tuple[Tensor, Tensor]:
+    """GELU, exact or with PyTorch's tanh approximation. Errors as ``softmax``, and GW0506 approximate."""
+    check_float("values", values)
+    check_choice("approximate", approximate, ("none", "tanh"))
+    kind = "gelu_tanh" if approximate == "tanh" else "gelu"
+    return _result(_gates(values, None, kind, _check_output(values, output)), output)
+
+
+def silu_gate(gate: Tensor, up: Tensor, output: str = "") -> Tensor | tuple[Tensor, Tensor]:
+    """silu(gate) * up, of one shape. Errors as ``softmax``, and GW0503 devices."""
+    check_float("gate", gate)
+    check_float("up", up)
+    check_shape("up", up, list(gate.shape), "`gate` and `up` are multiplied element by element")
+    check_devices(gate=gate, up=up)
+    return _result(_gates(gate, up, "silu_gate", _check_output(gate, output)), output)
