@@ -180,7 +180,9 @@ def _read_roles(label: str, body: Any, problems: Collector) -> dict[str, CastSpe
         return dict(uniform(_checked_cast(body, label, "", problems)).default)
     if not isinstance(body, Mapping):
         problems.add(
-            diagnostic("GW0224", f"formats {label} must be a table of roles", note=f"roles: {', '.join(ROLES)}")
+            diagnostic(
+                "GW0224", f"formats {label} must be a table of roles", note=f"roles: {', '.join(ROLES)}"
+            )
         )
         return {}
     casts: dict[str, CastSpec] = {}
@@ -243,7 +245,9 @@ def _no_match(rule: Rule, known: list[str]) -> Diagnostic:
         "GW0227",
         f"formats [{rule.kind}.{_quoted(rule)}] matches nothing in this model",
         note=f"{what} in this model: {shown}",
-        help=f'did you mean "{close}"?' if close and not exists else "remove the entry, or correct its pattern",
+        help=f'did you mean "{close}"?'
+        if close and not exists
+        else "remove the entry, or correct its pattern",
     )
 
 

@@ -1,0 +1,198 @@
+"""The cast in PyTorch: exact rounding on real tensors, with a straight-through gradient.
+
+``gatewright::cast`` is an operator of its own, so that it survives ``torch.export`` (and is found
+again by the importer), ``torch.compile`` and CUDA. Its forward is exact for every finite value: the
+scaling by a power of two loses nothing, and ties are found from an exact difference.
+
+Gradient: the identity where the value, once rounded, lies in the format's range, and zero where a
+saturating cast clipped it (PACT, Choi et al. 2018); the identity everywhere for ``wrap``.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gatewright.diagnostics import error
+from gatewright.ir.formats import CastSpec, Exact, Fixed, Overflow, Real, Rounding, parse_cast
+
+FLOAT32_BITS = 24
+"""Codes of up to this many bits are exact in float32."""
+
+_FAST_BITS = FLOAT32_BITS - 2
+_FAST_FRACTION = 60
+_SATURATING = (Overflow.SATURATE, Overflow.SATURATE_SYMMETRIC)
+_FLOATS = (torch.float32, torch.float64)
+
+
+@lru_cache(maxsize=4096)
+def parsed(spec: str) -> CastSpec:
+    """The cast that ``spec`` names; parsed once."""
+    return parse_cast(spec)
+
+
+@lru_cache(maxsize=4096)
+def fits_float32(spec: CastSpec) -> bool:
+    """Whether float32 holds every value of the format exactly."""
+    format = spec.format
+    if isinstance(format, Fixed):
+        return format.width <= FLOAT32_BITS and abs(format.fraction_bits) <= 100
+    return not isinstance(format, Exact)
+
+
+def cast_values(value: Tensor, spec: CastSpec) -> Tensor:
+    """``value`` rounded into ``spec.format``, as reals of the same dtype (at least float32).
+
+    NaN stays NaN, so that a diverging training shows; hardware codes have none.
+    """
+    if value.dtype not in _FLOATS:
+        value = value.float()
+    format = spec.format
+    if isinstance(format, Real):
+        return value.clone()
+    if isinstance(format, Fixed):
+        low, high = format.code_interval()
+        if spec.overflow == Overflow.SATURATE_SYMMETRIC:
+            low = max(low, -high)
+        if _is_fast(value, format, spec):
+            return _fast(value, format.fraction_bits, spec.rounding, low, high)
+        wide = value.double()
+        codes = _rounded(wide * 2.0**format.fraction_bits, spec.rounding)
+        return _limited(codes, low, high, spec.overflow).mul_(2.0**-format.fraction_bits).to(value.dtype)
+    if isinstance(format, Exact):
+        codes = _rounded(value.double() * 2.0**format.frac, spec.rounding)
+        return (codes * 2.0**-format.frac).to(value.dtype)
+    raise error("GW0221", f"PyTorch has no cast to {format}", help="use a fixed-point format here")
+
+
+def _is_fast(value: Tensor, format: Fixed, spec: CastSpec) -> bool:
+    """Whether float32 arithmetic on ``value`` gives exact codes: all that is inexact is clipped anyway."""
+    return (
+        value.dtype == torch.float32
+        and format.width <= _FAST_BITS
+        and 0 <= format.fraction_bits <= _FAST_FRACTION
+        and spec.overflow in _SATURATING
+        and spec.rounding != Rounding.STOCHASTIC
+    )
+
+
+def _fast(value: Tensor, frac: int, rounding: Rounding, low: int, high: int) -> Tensor:
+    """Few passes over one temporary. Half up is floor((floor(2v) + 1) / 2), exact where v + 0.5 is not."""
+    scale = 2.0**frac
+    match rounding:
+        case Rounding.HALF_EVEN:
+            codes = torch.mul(value, scale).round_()
+        case Rounding.FLOOR:
+            codes = torch.mul(value, scale).floor_()
+        case Rounding.TOWARD_ZERO:
+            codes = torch.mul(value, scale).trunc_()
+        case Rounding.HALF_UP:
+            codes = torch.mul(value, 2.0 * scale).floor_().add_(1.0).mul_(0.5).floor_()
+        case Rounding.HALF_DOWN:
+            codes = torch.mul(value, 2.0 * scale).ceil_().sub_(1.0).mul_(0.5).ceil_()
+        case _:
+            codes = _rounded(value * scale, rounding)
+    return codes.clamp_(low, high).mul_(1.0 / scale)
+
+
+def _rounded(scaled: Tensor, rounding: Rounding) -> Tensor:
+    """``scaled`` rounded to whole numbers; exact, because the distance to the nearest one is."""
+    match rounding:
+        case Rounding.HALF_EVEN:
+            return scaled.round()
+        case Rounding.FLOOR:
+            return scaled.floor()
+        case Rounding.TOWARD_ZERO:
+            return scaled.trunc()
+        case Rounding.STOCHASTIC:
+            floor = scaled.floor()
+            return floor + (torch.rand_like(scaled) < scaled - floor)
+        case _:
+            pass
+    nearest = scaled.round()
+    distance = scaled - nearest
+    above, below = distance == 0.5, distance == -0.5
+    match rounding:
+        case Rounding.HALF_UP:
+            return nearest + above
+        case Rounding.HALF_DOWN:
+            return nearest - below.to(nearest.dtype)
+        case Rounding.HALF_AWAY:
+            return (
+                nearest + (above & (scaled > 0)).to(nearest.dtype) - (below & (scaled < 0)).to(nearest.dtype)
+            )
+        case _:
+            return (
+                nearest + (above & (scaled < 0)).to(nearest.dtype) - (below & (scaled > 0)).to(nearest.dtype)
+            )
+
+
+def _limited(codes: Tensor, low: int, high: int, overflow: Overflow) -> Tensor:
+    match overflow:
+        case Overflow.SATURATE | Overflow.SATURATE_SYMMETRIC:
+            return codes.clamp_(low, high)
+        case Overflow.SATURATE_ZERO:
+            zero = float(min(max(0, low), high))
+            return torch.where((codes >= low) & (codes <= high), codes, zero)
+        case _:
+            count = float(high - low + 1)
+            rest = torch.fmod(codes, count)
+            rest = torch.where(rest < low, rest + count, rest)
+            return torch.where(rest > high, rest - count, rest)
+
+
+@torch.library.custom_op("gatewright::cast", mutates_args=())
+def cast_operator(value: Tensor, spec: str) -> Tensor:
+    """``value`` rounded into the format that ``spec`` names (``"fixed<8,4> half_even saturate"``)."""
+    return cast_values(value, parsed(spec))
+
+
+@cast_operator.register_fake
+def _cast_fake(value: Tensor, spec: str) -> Tensor:  # pyright: ignore[reportUnusedFunction]
+    return torch.empty_like(value, dtype=value.dtype if value.dtype in _FLOATS else torch.float32)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Tensor, str], output: Tensor) -> None:
+    value, spec = inputs
+    ctx.spec = parsed(spec)
+    ctx.save_for_backward(value)
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    (value,) = ctx.saved_tensors
+    return straight_through(gradient, value, ctx.spec).to(value.dtype), None
+
+
+def straight_through(gradient: Tensor, value: Tensor, spec: CastSpec) -> Tensor:
+    """``gradient`` where ``value`` rounds into the range of the format, zero where it was clipped."""
+    format = spec.format
+    if not isinstance(format, Fixed) or spec.overflow == Overflow.WRAP:
+        return gradient
+    low, high = format.code_interval()
+    step = 2.0**-format.fraction_bits
+    inside = (value >= (low - 0.5) * step) & (value <= (high + 0.5) * step)
+    return gradient * inside.to(gradient.dtype)
+
+
+cast_operator.register_autograd(_backward, setup_context=_setup_context)
+
+
+def cast(value: Tensor, spec: str) -> Tensor:
+    """``value`` rounded into the format of ``spec``; float32 where that holds the format, else float64.
+
+    While a model is exported, the dtype stays as it is: the exported program is read, not run.
+    """
+    if torch.compiler.is_exporting():
+        return cast_operator(value, spec)
+    parsed_spec = parsed(spec)
+    if isinstance(parsed_spec.format, Real):
+        return value
+    narrow = fits_float32(parsed_spec)
+    wanted = torch.float32 if narrow else torch.float64
+    value = value if narrow or value.dtype == torch.float64 else value.double()
+    plain = not (torch.is_grad_enabled() and value.requires_grad) and not torch.compiler.is_compiling()
+    result = cast_values(value, parsed_spec) if plain else cast_operator(value, spec)
+    return result if result.dtype == wanted else result.to(wanted)

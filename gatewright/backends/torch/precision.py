@@ -1,0 +1,100 @@
+"""Which floating-point type computes a node exactly, from the worst case of its operands.
+
+Trained weights change, so a constant counts with the whole range of its format, not with its values.
+A node is exact in float32 where every integer that it can make, partial sums included, is at most
+2^24, and in float64 up to 2^53.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gatewright.backends.torch.texts import result_cast
+from gatewright.diagnostics import GatewrightError
+from gatewright.ir.builder import Builder, interval_of_codes
+from gatewright.ir.formats import Exact, Fixed, Format, Real
+from gatewright.ir.graph import Graph, Node
+from gatewright.ir.intervals import Interval
+from gatewright.ir.ops.cast import Cast
+from gatewright.ir.ops.constant import Constant
+from gatewright.ir.ops.map import Map
+from gatewright.ir.types import Type, Value
+
+FLOAT32_LIMIT = 1 << 24
+FLOAT64_LIMIT = 1 << 53
+_FRACTION_LIMIT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """How a value is computed: its worst-case type, and ``float32``, ``float64`` or ``wide`` (more than both)."""
+
+    type: Type
+    dtype: str = "float32"
+
+    @property
+    def is_real(self) -> bool:
+        """Whether nothing is known about the value: it is not quantised."""
+        return self.type.is_real
+
+
+def precisions(graph: Graph) -> dict[Value, Precision]:
+    """The precision of every value of a quantised graph; unquantised parts are float32."""
+    found: dict[Value, Precision] = {value: Precision(Type(value.shape)) for value in graph.inputs}
+    for node in graph.nodes:
+        found[node.output] = _of_node(node, [found[value] for value in node.inputs])
+    return found
+
+
+def of_format(shape: tuple[int, ...], format: Format, interval: Interval | None = None) -> Precision:
+    """The precision of values of ``format``, which may be known to lie in ``interval``."""
+    if isinstance(format, Real) or (interval is None and not isinstance(format, Fixed)):
+        return Precision(Type(shape))
+    if interval is None:
+        assert isinstance(format, Fixed)
+        interval = interval_of_codes(format)
+    return Precision(Type(shape, format, interval), _dtype(interval.magnitude, format))
+
+
+def _of_node(node: Node, operands: list[Precision]) -> Precision:
+    op, shape = node.op, node.output.shape
+    if isinstance(op, Constant):
+        return of_format(shape, op.format)
+    spec = op.spec if isinstance(op, Cast) else result_cast(op)
+    if spec is not None:
+        source = operands[0] if operands else Precision(Type(shape))
+        return of_format(shape, spec.format, _narrowed(op, source))
+    if any(each.is_real for each in operands):
+        return Precision(Type(shape))
+    builder = Builder("scratch")
+    adopted = [builder.adopt(Value(f"operand{index}", each.type)) for index, each in enumerate(operands)]
+    try:
+        result = op.decompose(builder, *adopted)
+    except GatewrightError:
+        return Precision(Type(shape))
+    dtypes = [each.dtype for each in operands]
+    for inner in builder.nodes:
+        dtypes.append(_dtype(_largest(inner), inner.output.format))
+    return Precision(result.type, max(dtypes, key=("float32", "float64", "wide").index))
+
+
+def _narrowed(op: object, source: Precision) -> Interval | None:
+    """The interval of a cast's result, where its operand's is known to be smaller than the format's."""
+    if not isinstance(op, Cast) or source.is_real:
+        return None
+    builder = Builder("scratch")
+    return builder.cast(builder.adopt(Value("operand", source.type)), op.spec).type.interval
+
+
+def _largest(node: Node) -> int:
+    magnitude = node.output.interval.magnitude
+    if isinstance(node.op, Map):
+        return max([magnitude, *(each.interval.magnitude for each in node.op.expression.nodes)])
+    return magnitude
+
+
+def _dtype(magnitude: int, format: Format) -> str:
+    frac = format.frac if isinstance(format, Fixed | Exact) and format.frac is not None else 0
+    if magnitude <= FLOAT32_LIMIT and abs(frac) <= _FRACTION_LIMIT:
+        return "float32"
+    return "float64" if magnitude <= FLOAT64_LIMIT else "wide"

@@ -1,0 +1,206 @@
+"""Prints a tensor-level graph as the source of a PyTorch module."""
+
+from __future__ import annotations
+
+import builtins
+import keyword
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gatewright.backends.torch.precision import Precision, precisions
+from gatewright.backends.torch.texts import operation_text, result_cast, streams_of
+from gatewright.diagnostics import Location
+from gatewright.ir.formats import Real, ScalarFormat
+from gatewright.ir.graph import Graph, Node
+from gatewright.ir.ops.cast import Cast
+from gatewright.ir.ops.constant import Constant
+from gatewright.ir.types import Value
+
+HEADER = '''\
+"""{title}, printed by Gatewright.
+
+The forward computes exactly what the hardware computes, in real numbers: every rounding is a gw.cast.
+Gradients pass straight through casts.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from gatewright.backends.torch import runtime as gw
+
+'''
+
+RESERVED = {"self", "torch", "F", "gw", *keyword.kwlist, *dir(builtins)}
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantTensor:
+    """A tensor of the printed module: its path, its values, and whether it is trained and saved."""
+
+    path: str
+    array: NDArray[np.float64]
+    trainable: bool
+    saved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """A printed module: its source, its class's name, and the tensors that it declares."""
+
+    source: str
+    name: str
+    tensors: tuple[ConstantTensor, ...]
+
+
+@dataclass(slots=True)
+class _State:
+    """What the printer knows while it walks the graph."""
+
+    graph: Graph
+    streams: set[Value]
+    precision: dict[Value, Precision]
+    names: dict[Value, str] = field(default_factory=dict[Value, str])
+    taken: set[str] = field(default_factory=lambda: set(RESERVED))
+    tensors: dict[str, ConstantTensor] = field(default_factory=dict[str, ConstantTensor])
+    lines: list[str] = field(default_factory=list[str])
+    place: Location | None = None
+
+    def name(self, value: Value) -> str:
+        """A Python name for ``value``, made from the graph's."""
+        base = re.sub(r"\W+", "_", value.name).strip("_") or "value"
+        base = f"_{base}" if base[0].isdigit() else base
+        name, count = base, 1
+        while name in self.taken:
+            count += 1
+            name = f"{base}_{count}"
+        self.taken.add(name)
+        return name
+
+
+def print_module(graph: Graph, original: str = "") -> Printed:
+    """The module that computes ``graph``; ``original`` is the class's name in the user's model.
+
+    Parameters keep their names, so that the ``state_dict`` has the original model's keys.
+    """
+    state = _State(graph, streams_of(graph), precisions(graph))
+    inputs = [state.name(value) for value in graph.inputs]
+    state.names.update(zip(graph.inputs, inputs, strict=True))
+    for node in graph.nodes:
+        _print_node(state, node)
+    outputs = [state.names[value] for value in graph.outputs]
+    if graph.inputs:
+        outputs = [
+            text if value in state.streams else f"gw.repeat({text}, {inputs[0]})"
+            for text, value in zip(outputs, graph.outputs, strict=True)
+        ]
+    name = _class_name(original or graph.name)
+    body = [f"class {name}(gw.Module):", "    def __init__(self) -> None:", "        super().__init__()"]
+    body += [f"        {_declaration(tensor)}" for tensor in state.tensors.values()]
+    arguments = "".join(f", {each}: torch.Tensor" for each in inputs)
+    returned = "torch.Tensor" if len(outputs) == 1 else f"tuple[{', '.join(['torch.Tensor'] * len(outputs))}]"
+    body += ["", "    @gw.exact_arithmetic", f"    def forward(self{arguments}) -> {returned}:"]
+    body += [f"        {line}" if line else "" for line in state.lines]
+    body += [f"        return {', '.join(outputs)}", ""]
+    source = HEADER.format(title=original or graph.name) + "\n" + "\n".join(body)
+    return Printed(source, name, tuple(state.tensors.values()))
+
+
+def _class_name(name: str) -> str:
+    words = [word for word in re.split(r"\W+|_", name) if word]
+    joined = "".join(word[0].upper() + word[1:] for word in words) or "Model"
+    return f"Quantised{joined}"
+
+
+def _declaration(tensor: ConstantTensor) -> str:
+    kind = (
+        "" if tensor.trainable else ", trainable=False" if tensor.saved else ", trainable=False, saved=False"
+    )
+    return f'self.declare("{tensor.path}", {tensor.array.shape}{kind})'
+
+
+def _print_node(state: _State, node: Node) -> None:
+    op, value = node.op, node.output
+    if isinstance(op, Constant):
+        state.names[value] = _constant_text(state, node, op)
+        return
+    _print_place(state, node)
+    operands = [state.names[each] for each in node.inputs]
+    precision = state.precision[value]
+    if isinstance(op, Cast):
+        text = _cast_text(state, node, op, operands[0])
+    else:
+        wide = precision.dtype != "float32"
+        operands = [
+            f"gw.exact({text})" if wide and state.precision[each].dtype == "float32" else text
+            for text, each in zip(operands, node.inputs, strict=True)
+        ]
+        text = operation_text(node, operands, state.streams)
+        spec = result_cast(op)
+        text = text if spec is None else f'gw.cast({text}, "{spec}")'
+    name = state.name(value)
+    state.names[value] = name
+    state.lines.append(f"{name} = {text}{_comment(value, precision)}")
+
+
+def _cast_text(state: _State, node: Node, op: Cast, operand: str) -> str:
+    producer = next((each for each in state.graph.nodes if each.output == node.inputs[0]), None)
+    if producer is not None and isinstance(producer.op, Constant) and operand.startswith("self."):
+        return f'self.quantised({operand}, "{op.spec}")'
+    return op.torch(operand)
+
+
+def _comment(value: Value, precision: Precision) -> str:
+    shape = ", ".join(map(str, value.shape))
+    if precision.is_real:
+        return f"  # [{shape}]"
+    return f"  # [{shape}] {precision.type.format} {precision.type.interval}"
+
+
+def _print_place(state: _State, node: Node) -> None:
+    """A comment with the layer and its source line, where it changes."""
+    place = node.location
+    if place == state.place or not str(place):
+        return
+    state.place = place
+    text = f": {place.text.strip()}" if place.text else ""
+    short = place.file.rsplit("/", 1)[-1]
+    where = f" ({short}:{place.line}{text})" if place.file else ""
+    if state.lines:
+        state.lines.append("")
+    state.lines.append(f"# {place.module or 'model'}{where}")
+
+
+def _constant_text(state: _State, node: Node, op: Constant) -> str:
+    array = op.format.decode(op.data.array) if isinstance(op.format, ScalarFormat) else op.data.array
+    array = np.asarray(array, dtype=np.float64)
+    if not isinstance(op.format, Real):
+        array = np.asarray(array, dtype=np.float64)
+    path = op.source
+    known = state.tensors.get(path)
+    if not path or (
+        known is not None and (known.array.shape != array.shape or not np.array_equal(known.array, array))
+    ):
+        path, count = f"constant_{node.output.name.replace('.', '_')}", 1
+        while path in state.tensors:
+            count += 1
+            path = f"{path}_{count}"
+        state.tensors[path] = ConstantTensor(path, array, trainable=False, saved=False)
+    elif known is None:
+        state.tensors[path] = ConstantTensor(path, array, op.trainable, saved=True)
+    return attribute_text(path)
+
+
+def attribute_text(path: str) -> str:
+    """``self.net[0].weight`` for ``net.0.weight``."""
+    text = "self"
+    for part in path.split("."):
+        if part.isdigit():
+            text += f"[{part}]"
+        elif part.isidentifier() and not keyword.iskeyword(part):
+            text += f".{part}"
+        else:
+            text = f'getattr({text}, "{part}")'
+    return text
