@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from numpy.typing import NDArray
 
@@ -113,7 +113,10 @@ class Operator:
 _REGISTRY: dict[str, type[Operator]] = {}
 
 
-def register(cls: type[Operator]) -> type[Operator]:
+_Class = TypeVar("_Class", bound=type[Operator])
+
+
+def register(cls: _Class) -> _Class:
     """Class decorator: make the operator known by its name."""
     if cls.name in _REGISTRY and _REGISTRY[cls.name] is not cls:
         raise ValueError(f"operator {cls.name} is defined twice")
