@@ -179,11 +179,11 @@ class _Planner:
         if self.state[value] is not False:
             return self.state[value]
         array = self.constants[value]
-        if role not in ("weight", "bias"):
+        if role not in ("weight", "bias") or self.by_model:
             lossless = None if self._is_trainable(value) else lossless_cast(array)
             if lossless is not None:
                 return self._insert(position, index, lossless)
-            role = "weight"
+            role = role if role in ("weight", "bias") else "weight"
         spec = self.rules.for_node(role, node)
         if spec is None:
             self.lacking.append((node, index, role))

@@ -25,6 +25,7 @@ class Cast(Operator):
 
     name = "cast"
     aten = ("gatewright.cast.default",)
+    on_parameters = True
 
     def infer_shape(self, *shapes: Shape) -> Shape:
         return shapes[0]
