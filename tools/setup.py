@@ -100,4 +100,7 @@ def make_environment() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # the stamp is missing, so that the next call takes up the work
+        sys.exit(130)
