@@ -25,7 +25,7 @@ RUNTIME = ("verilated.cpp", "verilated_threads.cpp", "verilated_vpi.cpp")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CocotbResult:
-    """The words of each output, as the fast harness gives them, and the cycles of the run after the last reset."""
+    """The words of each output, as the fast harness gives them, and the cycles since the last reset."""
 
     outputs: Mapping[str, Words]
     cycles: int
@@ -49,8 +49,8 @@ def run_cocotb(
 ) -> CocotbResult:
     """Send ``samples`` samples through ``top`` and compare every output word with ``expected``.
 
-    The arguments mean what they mean in :mod:`gatewright.sim.harness`. With ``reset_midstream`` a first run is cut
-    off by aresetn when half of the output words have come; then the samples start again from the first.
+    The arguments mean what they mean in :mod:`gatewright.sim.harness`. With ``reset_midstream`` a first run
+    is cut off by aresetn when half of the output words have come; then the samples start again.
 
     Raises MismatchError GW0414 that names the first differing word; GatewrightError GW0415 for a fault of
     the handshake (TLAST, a surplus word, a deadlock), GW0412 where the simulator failed, and those of
@@ -142,6 +142,7 @@ def _compare(port: StreamPort, found: Words, expected: NDArray[np.generic], samp
             diagnostic(
                 "GW0414",
                 f"output `{port.name}` differs first at sample {sample}, beat {beat}",
-                note=f"{len(wrong)} of {count} words differ; found {found[wrong[0]]}, expected {wanted[wrong[0]]}",
+                note=f"{len(wrong)} of {count} words differ; "
+                f"found {found[wrong[0]]}, expected {wanted[wrong[0]]}",
             )
         )

@@ -1,7 +1,7 @@
 """The cocotb test that :mod:`gatewright.sim.cocotb_harness` runs inside the simulator.
 
-Reads its job from the folder named by ``GATEWRIGHT_COCOTB_JOB`` and leaves ``report.json`` there. It plays the same
-words with the same stalls as the fast harness, so that both count the same cycles.
+Reads its job from the folder named by ``GATEWRIGHT_COCOTB_JOB`` and leaves ``report.json`` there. It plays
+the same words with the same stalls as the fast harness, so that both count the same cycles.
 """
 
 from __future__ import annotations

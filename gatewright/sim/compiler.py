@@ -62,8 +62,8 @@ def compile_simulator(
 ) -> Path:
     """The path of the executable of ``top``, from the cache or compiled now.
 
-    ``sources``: SystemVerilog, packages first, and data files (.hex, .mem, .dat), which the design opens by their
-    bare name when it runs in the executable's folder. ``generated``: further files by name, .sv and .cpp.
+    ``sources``: SystemVerilog, packages first, and data files (.hex, .mem, .dat), which the design opens by
+    their bare name as it runs in the executable's folder. ``generated``: more files by name, .sv and .cpp.
     Raises GatewrightError GW0401 to GW0404, GW0407.
     """
     for source in sources:

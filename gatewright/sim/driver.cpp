@@ -30,7 +30,7 @@ namespace {
 
 struct Job {
     uint64_t samples = 0, input_stall = 0, output_stall = 0, seed = 0, max_cycles = 0, idle_limit = 0, drain = 0,
-             trace = 0;
+             trace = 0, reset_after = 0;
 };
 
 struct Random {  // splitmix64; a probability is a threshold of 32 bits
@@ -77,12 +77,11 @@ Job read_job(const std::string& path) {
     Job job;
     FILE* file = std::fopen(path.c_str(), "r");
     if (!file) { std::perror(path.c_str()); std::exit(3); }
-    const int found = std::fscanf(
-        file, "%" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64,
-        &job.samples, &job.input_stall, &job.output_stall, &job.seed, &job.max_cycles, &job.idle_limit, &job.drain,
-        &job.trace);
+    for (uint64_t* field : {&job.samples, &job.input_stall, &job.output_stall, &job.seed, &job.max_cycles,
+                            &job.idle_limit, &job.drain, &job.trace, &job.reset_after}) {
+        if (std::fscanf(file, "%" SCNu64, field) != 1) std::exit(3);
+    }
     std::fclose(file);
-    if (found != 8) std::exit(3);
     return job;
 }
 
@@ -93,45 +92,67 @@ class Simulation {
     void run() {
         gw_construct(m_job.seed);
         m_streams.resize(gw_port_count);
-        for (int k = 0; k < gw_port_count; ++k) prepare(k);
-        for (int cycle = 0; cycle < 4; ++cycle) { gw_evaluate(1, 0); gw_evaluate(0, 0); }
-        uint64_t idle = 0, draining = 0;
+        for (int k = 0; k < gw_port_count; ++k) allocate(k);
+        start();
+        bool cut = m_job.reset_after == 0;  // whether the first part of a run with a reset in it is over
         while (m_status.empty()) {
             for (int k = 0; k < gw_port_count; ++k) drive(k);
             gw_evaluate(0, 1);
             bool moved = false;
-            for (int k = 0; k < gw_port_count; ++k) moved |= observe(k);
+            for (int k = 0; k < gw_port_count; ++k) moved |= observe(k) && gw_ports[k].kind != 2;
+            m_idle = moved ? 0 : m_idle + 1;
             if (m_status.empty()) {
-                if (m_pending == 0 && ++draining > m_job.drain) m_status = "ok";
-                else if (m_pending && (idle = moved ? 0 : idle + 1) >= m_job.idle_limit) m_status = "deadlock";
+                if (m_pending == 0 && ++m_draining > m_job.drain) m_status = "ok";
+                else if (m_pending && m_idle >= m_job.idle_limit) m_status = "deadlock";
                 else if (m_pending && m_job.max_cycles && m_cycle + 1 >= m_job.max_cycles) m_status = "max_cycles";
             }
             if (!m_status.empty()) break;  // the ports still show the state that the report is about
             gw_evaluate(1, 1);
             ++m_cycle;
+            if (!cut && m_delivered >= m_job.reset_after) {
+                cut = true;
+                gw_evaluate(0, 1);
+                start();
+            }
         }
         report();
         gw_destroy();
     }
 
   private:
-    void prepare(int k) {
+    void allocate(int k) {
         GwPort& port = gw_ports[k];
         Stream& stream = m_streams[k];
-        stream.random.state = (m_job.seed + 1) * 0xD1342543DE82EF95u + 0x632BE59BD9B4E019u * (k + 1);
         stream.total = m_job.samples * port.beats;
         stream.first.resize(m_job.samples);
         stream.last.resize(m_job.samples);
         if (port.kind == 0) {
             stream.words = read_file(m_folder + "/" + std::to_string(k) + ".in");
             if (stream.words.size() != stream.total * port.bytes) std::exit(3);
-            *port.valid = *port.last = 0;
         } else {
             stream.words.resize(stream.total * port.bytes);
             stream.held.resize(port.bytes);
-            if (port.kind == 1) *port.ready = 0;
         }
-        if (port.kind != 2) m_pending += stream.total;
+    }
+
+    // Holds the design in reset for four cycles; everything begins anew, in cycle 0.
+    void start() {
+        m_pending = m_cycle = m_idle = m_draining = m_delivered = 0;
+        for (int k = 0; k < gw_port_count; ++k) {
+            GwPort& port = gw_ports[k];
+            Stream& stream = m_streams[k];
+            stream.random.state = (m_job.seed + 1) * 0xD1342543DE82EF95u + 0x632BE59BD9B4E019u * (k + 1);
+            stream.done = stream.beat = 0;
+            stream.offering = false;
+            stream.trace.clear();
+            if (port.kind == 0) *port.valid = *port.last = 0;
+            if (port.kind == 1) *port.ready = 0;
+            if (port.kind != 2) m_pending += stream.total;
+        }
+        for (int cycle = 0; cycle < 4; ++cycle) {
+            gw_evaluate(1, 0);
+            gw_evaluate(0, 0);
+        }
     }
 
     void drive(int k) {
@@ -170,6 +191,7 @@ class Simulation {
         stream.beat = end ? 0 : stream.beat + 1;
         ++stream.done;
         if (port.kind != 2) --m_pending;
+        if (port.kind == 1) ++m_delivered;
         return true;
     }
 
@@ -210,7 +232,7 @@ class Simulation {
     std::vector<Stream> m_streams;
     std::string m_status;
     int m_culprit = -1;
-    uint64_t m_cycle = 0, m_pending = 0;
+    uint64_t m_cycle = 0, m_pending = 0, m_idle = 0, m_draining = 0, m_delivered = 0;
 };
 
 }  // namespace

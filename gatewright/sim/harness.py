@@ -49,6 +49,7 @@ class Simulator:
         idle_limit: int = 100_000,
         drain: int = 32,
         trace: bool = False,
+        reset_after: int = 0,
     ) -> SimulationResult:
         """Send ``samples`` samples through the design, back to back.
 
@@ -56,7 +57,8 @@ class Simulator:
         taken as two's complement), or limbs [samples * beats, ceil(width/64)] above 64 bits.
         ``input_stall`` and ``output_stall``: the probability, each cycle, that an idle input offers nothing
         or that an output is not ready. Registers start from random values drawn from ``seed``. After the last
-        output, ``drain`` cycles watch for surplus words.
+        output, ``drain`` cycles watch for surplus words. With ``reset_after``, aresetn cuts a first run off
+        when that many output words have come, and the samples start again; only the second run counts.
 
         Raises GatewrightError: GW0406 for words that do not fit, GW0408 where nothing moved for
         ``idle_limit`` cycles or ``max_cycles`` passed (with every stream's state), GW0409 for a TLAST that
@@ -73,7 +75,7 @@ class Simulator:
                     data = words_to_bytes(inputs[port.name], port.width, samples * port.beats, port.name)
                     (folder / f"{k}.in").write_bytes(data)
             stalls = (round(input_stall * 2**32), round(output_stall * 2**32))
-            job = (samples, *stalls, seed, max_cycles or 0, idle_limit, drain, int(trace))
+            job = (samples, *stalls, seed, max_cycles or 0, idle_limit, drain, int(trace), reset_after)
             (folder / "job").write_text(" ".join(map(str, job)))
             done = subprocess.run(
                 [self.executable, folder],

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import gatewright
 from gatewright.sim import cell_models
 from gatewright.sim.harness import StreamPort, build
 from gatewright.sim.words import pack_lanes, unpack_lanes
+from tests.sim.designs import CELLS
 
-CELLS = sorted((Path(next(iter(gatewright.__path__))) / "hdl_templates" / "lib").glob("*.sv"))
 STALLS = [(0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.4, 0.4), (0.1, 0.8), (0.8, 0.1)]
 SAMPLES = 60
 Codes = NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""Small designs for the tests of the harnesses: each is the text of a top level `example`, streams `x` and `y`."""
+"""Small designs for the tests of the harnesses: texts of a top level `example` with streams `x` and `y`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from pathlib import Path
 
 import gatewright
 
-CELLS = sorted((Path(next(iter(gatewright.__path__))) / "hdl_templates" / "lib").glob("*.sv"))
+STREAM_CELLS = (
+    "register_slice fifo fork replay_buffer reorder_buffer width_up width_down width_ring width_adapter"
+)
+LIBRARY = Path(next(iter(gatewright.__path__))) / "hdl_templates" / "lib"
+CELLS = [LIBRARY / f"gw_{name}.sv" for name in STREAM_CELLS.split()]
 
 
 def design(body: str, bits: int = 8) -> str:
@@ -31,7 +35,7 @@ def fifo(bits: int = 8, depth: int = 16) -> str:
     )
 
 
-# A word in gives a word out, found in a ROM that a data file fills; sums go wrong unless reset clears `count_q`.
+# Each word in gives an entry of a ROM, filled from a data file, plus a count that reset must clear.
 ROM = design(
     """  logic [7:0] rom [4];
   logic [7:0] count_q;

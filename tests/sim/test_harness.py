@@ -73,6 +73,17 @@ def test_data_files_are_found(tmp_path: Path) -> None:
     assert result.streams["y"].words.tolist() == [0x10, 0x21, 0x32, 0x43]
 
 
+def test_reset_in_midstream(tmp_path: Path) -> None:
+    (tmp_path / "rom.hex").write_text("10\n20\n30\n40\n")
+    words, expected = np.array([0, 1, 2, 3] * 4), np.array([0x10, 0x20, 0x30, 0x40] * 4) + np.arange(16)
+    plain = _build(tmp_path, ROM).run({"x": words}, 4, input_stall=0.4)
+    cut = _build(tmp_path, ROM).run({"x": words}, 4, input_stall=0.4, reset_after=9)
+    assert np.array_equal(cut.streams["y"].words, expected)
+    assert np.array_equal(cut.streams["y"].last, plain.streams["y"].last)
+    forgetful = _build(tmp_path, ROM.replace("if (!aresetn) count_q <= 8'd0;\n    else if", "if"))
+    assert not np.array_equal(forgetful.run({"x": words}, 4, reset_after=9).streams["y"].words, expected)
+
+
 def test_the_cache_knows_content(tmp_path: Path) -> None:
     (tmp_path / "rom.hex").write_text("10\n20\n30\n40\n")
     first = _build(tmp_path, ROM)
