@@ -11,7 +11,7 @@ Reals = npt.NDArray[np.float64]
 
 
 def finite_values(form: ScalarFormat) -> Reals:
-    """All finite values, sorted, each once; up to 12 bits from the codes one at a time, as exact fractions."""
+    """All finite values, sorted, each once; up to 12 bits one at a time, as exact fractions."""
     low, high = form.code_interval()
     codes = np.arange(low, high + 1)
     codes = codes[~form.is_special(codes)]

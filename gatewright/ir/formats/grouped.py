@@ -67,7 +67,7 @@ def normal_axes(axis: Axes | None, count: int, dimensions: int, name: str) -> tu
 
 
 def divide_to_odd(dividend: Reals, divisor: Reals) -> Reals:
-    """dividend / divisor in float64 rounded to odd: a later rounding to at most 50 bits is as if exact.
+    """dividend / divisor in float64 rounded to odd: a later rounding to at most 36 bits is as if exact.
 
     Finite operands; the divisor's significand has at most 24 bits and is not zero. (Boldo and Melquiond,
     "Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd", 2008.)
@@ -76,7 +76,7 @@ def divide_to_odd(dividend: Reals, divisor: Reals) -> Reals:
     low_fractions, low_exponents = np.frexp(np.abs(divisor))
     top = np.ldexp(top_fractions, 53).astype(np.int64) << 9
     low = np.ldexp(low_fractions, 24).astype(np.int64)
-    quotient = top // low  # 37 to 63 bits
+    quotient = top // low  # 38 to 63 bits
     inexact = quotient * low != top
     # Leave 52 bits and keep what is cut off in the last one.
     excess = np.maximum(np.frexp(quotient.astype(np.float64))[1] - 52, 0).astype(np.int64)

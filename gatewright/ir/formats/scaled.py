@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import abc
 import enum
+import math
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -21,7 +22,7 @@ from gatewright.ir.formats.base import Format, ScalarFormat, check_integer
 from gatewright.ir.formats.floating import Float
 from gatewright.ir.formats.grouped import Axes, GroupFormat, check_generator
 from gatewright.ir.formats.names import malformed, parse_format, register, register_pattern
-from gatewright.ir.formats.rounding import Integers, Overflow, Reals, Rounding, as_integers
+from gatewright.ir.formats.rounding import Integers, Overflow, Reals, Rounding, as_integers, narrowed
 from gatewright.ir.formats.signs import Binary, Ternary
 
 _BFLOAT16 = Float(8, 7)
@@ -124,9 +125,9 @@ class ScaledSigns(GroupFormat):
     def _rows(self, values: Integers, axis: Axes | None) -> Integers:
         """One row per group."""
         if self.per is Grouping.TENSOR or values.ndim == 0:
-            return values.reshape(1, -1)
+            return values.reshape(1, values.size)
         moved = np.moveaxis(values, self._channel(axis, values.ndim), 0)
-        return moved.reshape(moved.shape[0], -1)
+        return moved.reshape(moved.shape[0], math.prod(moved.shape[1:]))
 
     def _restored(self, rows: Integers, shape: tuple[int, ...], axis: Axes | None) -> Integers:
         if self.per is Grouping.TENSOR or not shape:
@@ -284,8 +285,8 @@ def _subtracted(rest: Integers, unit: Fraction, bits: Integers, scale: Fraction)
     finer = min(unit, Fraction(1, scale.denominator))
     wide: Integers = rest.astype(object) * int(unit / finer)
     step = int(scale / finer)
-    wide = wide - np.where(bits == 1, step, -step).astype(object)
-    return as_integers(wide.tolist()).reshape(rest.shape), finer
+    signs: Integers = 2 * bits.astype(object) - 1
+    return narrowed(wide - signs * step), finer
 
 
 def _name(head: str, words: list[str], scale: ScalarFormat) -> str:
