@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gatewright.diagnostics import error
@@ -56,7 +56,8 @@ def cached_folder(root: Path | None, kind: str, key: str, fill: Callable[[Path],
     folder = (root or cache_folder()) / kind
     entry = folder / key
     if entry.is_dir():
-        os.utime(entry)
+        with suppress(OSError):  # only the pruning cares, and another's cache may be read-only
+            os.utime(entry)
         return entry
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -88,7 +89,6 @@ def _prune(folder: Path) -> None:
     entries.sort(key=_last_used)
     for entry in entries[: len(entries) - MOST_ENTRIES]:
         shutil.rmtree(entry, ignore_errors=True)
-        (folder / "aside" / f"{entry.name}.lock").unlink(missing_ok=True)
 
 
 def _last_used(entry: Path) -> float:
