@@ -29,7 +29,8 @@ CLIPPED_BITS = 6
 def read_batches(graph: Graph, calibration: Iterable[Any]) -> list[list[Tensor]]:
     """The calibration data as lists of input tensors; raises GW0230 where it does not fit the model.
 
-    A batch is a tensor (or array) for a model of one input, or a sequence or dictionary of them, batch leading.
+    A batch is a tensor (or array) for a model of one input, else a sequence or dictionary of them; the
+    sample axis leads.
     """
     if isinstance(calibration, Tensor | np.ndarray | Mapping):
         calibration = [calibration]
@@ -51,10 +52,10 @@ def _read_batch(graph: Graph, batch: Any, position: int) -> list[Tensor]:
         if set(given) != set(names):
             raise _misfit(position, f"it has {', '.join(given)}; the inputs are {', '.join(names)}")
         items = [given[name] for name in names]
-    elif isinstance(batch, tuple | list) and not (len(names) == 1 and not _is_array(batch)):
+    elif isinstance(batch, tuple | list) and (len(names) > 1 or _are_arrays(cast(Sequence[Any], batch))):
         items = list(cast(Sequence[Any], batch))
     else:
-        items = [batch]
+        items = [cast(Any, batch)]
     if len(items) != len(names):
         raise _misfit(
             position, f"it has {len(items)} tensors; the model takes {len(names)} ({', '.join(names)})"
@@ -72,7 +73,7 @@ def _read_batch(graph: Graph, batch: Any, position: int) -> list[Tensor]:
     return tensors
 
 
-def _is_array(batch: Sequence[Any]) -> bool:
+def _are_arrays(batch: Sequence[Any]) -> bool:
     return all(isinstance(each, Tensor | np.ndarray) for each in batch)
 
 
@@ -137,7 +138,7 @@ def choose_fractions(
     """For every site the cast with the fraction bits of the largest signal-to-noise ratio.
 
     Streams are measured on all ``batches`` in the float model, constants on themselves. Two runs over
-    the data: the ranges, then the noise of each candidate, computed with the cast's own rounding and overflow.
+    the data: the ranges, then the noise of each candidate with the cast's own rounding and overflow.
     """
     tallies = {site: _Tally() for site in sites}
     by_value: dict[Value, list[Site]] = {}

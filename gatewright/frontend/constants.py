@@ -1,4 +1,4 @@
-"""What quantisation asks about a model's constants: their values, their exact format, whether a format holds them."""
+"""A model's constants as quantisation sees them: values, exact format, and whether a format holds them."""
 
 from __future__ import annotations
 
@@ -55,8 +55,9 @@ def range_problem(array: RealArray, spec: CastSpec, value: Value, role: str, nod
     format = spec.format
     if not isinstance(format, Fixed) or format.frac is None or array.size == 0:
         return None
-    low, high = (code * 2.0**-format.frac for code in format.code_interval())
     step = 2.0**-format.frac
+    lowest, highest = format.code_interval()
+    low, high = lowest * step, highest * step
     smallest, largest = float(array.min()), float(array.max())
     if low - step <= smallest and largest <= high + step:
         return None
@@ -71,9 +72,8 @@ def range_problem(array: RealArray, spec: CastSpec, value: Value, role: str, nod
         f"{format} cannot hold {value.name}",
         location=node.location,
         note=[
-            f"{value.name} runs from {smallest:.6g} to {largest:.6g}",
-            f"{format} runs from {format.code_interval()[0]} x 2^{-format.frac} = {low:g} "
-            f"to {format.code_interval()[1]} x 2^{-format.frac} = {high:g}",
+            f"the values run from {smallest:.6g} to {largest:.6g}",
+            f"{format}: {lowest} x 2^{-format.frac} = {low:g} to {highest} x 2^{-format.frac} = {high:g}",
         ],
         help=f'write {role} = "{wider}" to keep the step, "{coarser}" to keep the width, or '
         f'"{_auto(coarser)}" to let the constant decide',

@@ -17,13 +17,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gatewright.backends.torch.texts import MOVEMENTS, result_cast, streams_of, with_result
-from gatewright.diagnostics import Collector, Diagnostic, diagnostic, error
+from gatewright.diagnostics import Collector, diagnostic, error
 from gatewright.frontend.calibrate import Site, choose_fractions, read_batches
 from gatewright.frontend.constants import constant_arrays, lossless_cast, range_problem
 from gatewright.frontend.formats_config import FormatsArgument, Rules, check_matches, read_formats
 from gatewright.ir.builder import Builder
 from gatewright.ir.formats import CastSpec, Real
 from gatewright.ir.graph import Graph, Node
+from gatewright.ir.operator import Operator
 from gatewright.ir.ops.cast import Cast
 from gatewright.ir.ops.constant import Constant
 from gatewright.ir.types import Value
@@ -49,7 +50,7 @@ def quantise(graph: Graph, formats: FormatsArgument, calibration: Iterable[Any] 
 
 @dataclass(slots=True)
 class Plan:
-    """The casts to insert: on operands (by node position and operand), on results, inside functions, at ports."""
+    """The casts to insert: on operands (by node position and index), on results, in functions, at ports."""
 
     operands: dict[tuple[int, int], CastSpec] = field(default_factory=dict[tuple[int, int], CastSpec])
     outputs: dict[Value, CastSpec] = field(default_factory=dict[Value, CastSpec])
@@ -272,7 +273,7 @@ def _operand(node: Node, index: int) -> str:
 
 
 def _resolve(graph: Graph, plan: Plan, calibration: Iterable[Any] | None) -> dict[Site, CastSpec]:
-    """The chosen cast of every site left open; raises GW0231 where activations need data and none is given."""
+    """The chosen cast of every site left open; GW0231 where activations need data and have none."""
     sites = plan.sites(graph)
     streams = streams_of(graph)
     open_streams = [value for value, _ in sites if value in streams]
@@ -283,7 +284,7 @@ def _resolve(graph: Graph, plan: Plan, calibration: Iterable[Any] | None) -> dic
             "GW0231",
             "auto fraction bits of activations need calibration data",
             note=f"{len(open_streams)} casts are open: {shown}",
-            help="pass calibration=[batch, ...] with typical inputs, or write the fraction bits, as in fixed<8,4>",
+            help="pass calibration=[batch, ...] of typical inputs, or write the bits, as in fixed<8,4>",
         )
     batches = read_batches(graph, calibration) if open_streams and calibration is not None else []
     return choose_fractions(graph, sites, batches)
@@ -324,16 +325,14 @@ def _rebuild(graph: Graph, plan: Plan, chosen: dict[Site, CastSpec]) -> Graph:
                 spec = plan.functions[node.output]
                 op = with_result(op, chosen.get((node.output, spec), spec))
             result = builder.add(op, *operands, name=node.output.name)
-            _remember(node, op, operands, result, state)
+            _remember(op, operands, result, state)
             if node.output in plan.outputs:
                 result = cast(result, node.output, plan.outputs[node.output])
             values[node.output] = result
     return builder.finish([values[value] for value in graph.outputs], graph.output_names)
 
 
-def _remember(
-    node: Node, op: Any, operands: list[Value], result: Value, state: dict[Value, CastSpec]
-) -> None:
+def _remember(op: Operator, operands: list[Value], result: Value, state: dict[Value, CastSpec]) -> None:
     """Note the cast that a new value went through last, so that an equal one is not added again."""
     spec = op.spec if isinstance(op, Cast) else result_cast(op)
     if spec is None and isinstance(op, MOVEMENTS) and operands:
@@ -341,6 +340,3 @@ def _remember(
         spec = next(iter(found)) if len(found) == 1 else None
     if spec is not None:
         state[result] = spec
-
-
-__all__ = ["Diagnostic", "Plan", "quantise"]

@@ -1,4 +1,4 @@
-"""Tensor helpers that the operators' texts use: axes count from the sample's first, the batch is left alone."""
+"""Tensor helpers that the operators' texts use: axes are a sample's, the batch stays in front."""
 
 from __future__ import annotations
 

@@ -96,11 +96,8 @@ def exact_arithmetic(forward: _Forward) -> _Forward:
 
 
 def _is_mixed() -> bool:
-    return (
-        torch.is_autocast_enabled("cpu")
-        or torch.is_autocast_enabled("cuda")
-        or torch.backends.cuda.matmul.allow_tf32
-    )
+    autocast = torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
+    return autocast or bool(torch.backends.cuda.matmul.allow_tf32)
 
 
 @functools.lru_cache(maxsize=256)

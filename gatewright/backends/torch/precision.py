@@ -27,7 +27,7 @@ _FRACTION_LIMIT = 100
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """How a value is computed: its worst-case type, and ``float32``, ``float64`` or ``wide`` (more than both)."""
+    """How a value is computed: its worst-case type, and ``float32``, ``float64`` or ``wide`` (neither)."""
 
     type: Type
     dtype: str = "float32"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gatewright.backends.torch.precision import Precision, precisions
 from gatewright.backends.torch.texts import operation_text, result_cast, streams_of
 from gatewright.diagnostics import Location
-from gatewright.ir.formats import Real, ScalarFormat
+from gatewright.ir.formats import ScalarFormat
 from gatewright.ir.graph import Graph, Node
 from gatewright.ir.ops.cast import Cast
 from gatewright.ir.ops.constant import Constant
@@ -176,8 +176,6 @@ def _print_place(state: _State, node: Node) -> None:
 def _constant_text(state: _State, node: Node, op: Constant) -> str:
     array = op.format.decode(op.data.array) if isinstance(op.format, ScalarFormat) else op.data.array
     array = np.asarray(array, dtype=np.float64)
-    if not isinstance(op.format, Real):
-        array = np.asarray(array, dtype=np.float64)
     path = op.source
     known = state.tensors.get(path)
     if not path or (
