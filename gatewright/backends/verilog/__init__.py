@@ -1,0 +1,1 @@
+"""SystemVerilog from a scheduled network."""
