@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gatewright.kernels import device
 from gatewright.kernels.autotune import tuned
-from gatewright.kernels.device_code import decode_element, decode_scale, round_to, to_float32
+from gatewright.kernels.device_code import decode_units, exponential2, round_to, to_float32, unit_scale
 
 _arrived: dict[tuple[int, int, int], Tensor] = {}
 
@@ -42,10 +42,10 @@ def attention_decode_kernel(
     key_scale = tl.load(key_scales + scale_place, mask=inside[:, None], other=0)
     values = tl.load(value_codes + place, mask=inside[:, None], other=0)
     value_scale = tl.load(value_scales + scale_place, mask=inside[:, None], other=0)
-    keys = decode_element(keys, FORMAT, NATIVE)
-    key_scale = decode_scale(key_scale, FORMAT, NATIVE)
-    values = decode_element(values, FORMAT, NATIVE)
-    value_scale = decode_scale(value_scale, FORMAT, NATIVE)
+    keys = decode_units(keys, FORMAT, NATIVE)
+    key_scale = unit_scale(key_scale, FORMAT, NATIVE)
+    values = decode_units(values, FORMAT, NATIVE)
+    value_scale = unit_scale(value_scale, FORMAT, NATIVE)
     for member in tl.static_range(GROUP):
         row = head * GROUP + member
         q = to_float32(tl.load(query + row * DEPTH + column), NATIVE) * scale
@@ -53,7 +53,7 @@ def attention_decode_kernel(
         score = tl.sum(tl.sum(product, axis=2) * key_scale, axis=1)
         score = tl.where(inside, score, float("-inf"))
         largest = tl.max(score, axis=0)
-        weight = tl.exp2(score - largest)
+        weight = exponential2(score - largest, NATIVE)
         total = tl.sum(weight, axis=0)
         factor = weight[:, None] * value_scale
         weighted = tl.reshape(values, [TOKENS, BLOCKS, 32]) * factor[:, :, None]

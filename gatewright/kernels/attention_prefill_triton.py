@@ -1,8 +1,8 @@
 # pyright: basic
 """Attention of many query tokens, causal or full, with grouped queries, in Triton.
 
-The usual online softmax over tiles of keys; only tiles that the diagonal crosses are masked. Floor: 4 x D operations for every pair of
-tokens (half of the pairs when causal) over the tensor cores' rate.
+The usual online softmax over tiles of keys; only tiles that the diagonal crosses are masked. Floor: 4 x D
+operations for every pair of tokens (half of the pairs when causal) over the tensor cores' rate.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gatewright.kernels import device
 from gatewright.kernels.autotune import tuned
-from gatewright.kernels.device_code import round_to, to_float32
+from gatewright.kernels.device_code import exponential2, round_to, to_float32
 
 
 @triton.jit
@@ -50,8 +50,8 @@ def attend(
         reference = tl.where(higher == float("-inf"), 0.0, higher)
     else:
         reference = higher
-    weight = tl.exp2(score - reference[:, None])
-    shrink = tl.exp2(largest - reference)
+    weight = exponential2(score - reference[:, None], NATIVE)
+    shrink = exponential2(largest - reference, NATIVE)
     sums = sums * shrink + tl.sum(weight, axis=1)
     total = total * shrink[:, None]
     if MASK:

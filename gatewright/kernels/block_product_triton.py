@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gatewright.kernels import device
 from gatewright.kernels.autotune import tuned
-from gatewright.kernels.device_code import decode_element, decode_scale, round_to, to_float32
+from gatewright.kernels.device_code import decode_units, round_to, to_float32, unit_scale
 from gatewright.kernels.gates_triton import gate_value
 
 ACTIVATIONS = ("none", "relu", "gelu", "silu")
@@ -49,14 +49,14 @@ def load_weights(
         if FORMAT == "int4":
             value = ((code ^ 8) - 8).to(tl.float32)
         else:
-            value = decode_element(code, FORMAT, NATIVE)
+            value = decode_units(code, FORMAT, NATIVE)
     else:
         column = tl.arange(0, BK)[None, :]
         code = tl.load(codes + row[:, None] * K + k + column, mask=k + column < K, other=0)
         if FORMAT == "int8":
             value = code.to(tl.float32)
         else:
-            value = decode_element(code, FORMAT, NATIVE)
+            value = decode_units(code, FORMAT, NATIVE)
     BLOCKS: tl.constexpr = BK // GROUP
     block = tl.arange(0, BLOCKS)[None, :]
     place = row[:, None] * (K // GROUP) + k // GROUP + block
@@ -64,7 +64,7 @@ def load_weights(
     if FORMAT == "int8" or FORMAT == "int4":
         scale = to_float32(raw, NATIVE)
     else:
-        scale = decode_scale(raw, FORMAT, NATIVE)
+        scale = unit_scale(raw, FORMAT, NATIVE)
     blocks = tl.reshape(value, [BN, BLOCKS, GROUP]) * scale[:, :, None]
     return tl.reshape(blocks, [BN, BK])
 

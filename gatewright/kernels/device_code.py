@@ -86,6 +86,35 @@ def decode_element(code, FORMAT: tl.constexpr, NATIVE: tl.constexpr):
 
 
 @triton.jit
+def decode_units(code, FORMAT: tl.constexpr, NATIVE: tl.constexpr):
+    """Element codes as float32 in the unit that ``unit_scale`` puts into the scale: MXINT8 stays an integer."""
+    if exponent_bits(FORMAT) == 0:
+        return code.to(tl.float32)
+    else:
+        return decode_element(code, FORMAT, NATIVE)
+
+
+@triton.jit
+def unit_scale(code, FORMAT: tl.constexpr, NATIVE: tl.constexpr):
+    """The float32 scale of ``decode_units`` (exact: 2^-133 is a float32)."""
+    if exponent_bits(FORMAT) == 0:
+        return decode_scale(code, FORMAT, NATIVE) * 0.015625
+    else:
+        return decode_scale(code, FORMAT, NATIVE)
+
+
+@triton.jit
+def exponential2(value, NATIVE: tl.constexpr):
+    """2^value; natively one instruction, whose results below 2^-126 are zero."""
+    if NATIVE:
+        return tl.inline_asm_elementwise(
+            "ex2.approx.ftz.f32 $0, $1;", "=f,f", [value], dtype=tl.float32, is_pure=True, pack=1
+        )
+    else:
+        return tl.exp2(value)
+
+
+@triton.jit
 def decode_scale(code, FORMAT: tl.constexpr, NATIVE: tl.constexpr):
     """The float32 value of scale codes."""
     if scale_format(FORMAT) == "e4m3":

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gatewright.kernels import device
 from gatewright.kernels.autotune import tuned
-from gatewright.kernels.device_code import block_size, round_to, to_float32
+from gatewright.kernels.device_code import block_size, exponential2, round_to, to_float32
 from gatewright.kernels.formats import BlockFormat
 from gatewright.kernels.quantize_triton import store_blocks
 
@@ -48,14 +48,14 @@ def rows_kernel(
         value = to_float32(raw, NATIVE)
         if KIND == 0:
             # A row that is all -inf gives NaN, as PyTorch's does.
-            value = tl.exp2((value - tl.max(value, axis=0)) * 1.4426950408889634)
-            value = value / tl.sum(value, axis=0)
+            value = exponential2(value * 1.4426950408889634 - tl.max(value, axis=0) * 1.4426950408889634, NATIVE)
+            value = value * (1.0 / tl.sum(value, axis=0))
         else:
             if KIND == 1:
                 mean = tl.sum(value, axis=0) / WIDTH
                 value = tl.where(within, value - mean, 0.0)
             variance = tl.sum(value * value, axis=0) / WIDTH
-            value = value / tl.sqrt_rn(variance + epsilon)
+            value = value * (1.0 / tl.sqrt_rn(variance + epsilon))
             if HAS_WEIGHT:
                 value = value * gain
             if HAS_BIAS:

@@ -1,0 +1,160 @@
+"""Products with block-format, grouped-integer and int8 operands against exact or float32 references."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import pytest
+import torch
+
+from gatewright.diagnostics import GatewrightError
+from gatewright.kernels import convert, integer_product, product
+from gatewright.kernels.formats import FORMATS, block_format
+
+SHAPES = [(1, 80, 256), (5, 33, 96), (16, 64, 384), (33, 70, 128)]
+
+
+def error_of(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """||found - expected|| / ||expected||."""
+    return float((found.float() - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_block_linear(name: str, shape: tuple[int, int, int], where: str) -> None:
+    rows, columns, depth = shape
+    x = torch.randn(rows, depth, device=where).bfloat16()
+    bias = torch.randn(columns, device=where).bfloat16()
+    codes, scales = convert.quantize(torch.randn(columns, depth, device=where) * 0.1, name)
+    for activation, addend in (("none", None), ("gelu", bias), ("relu", bias), ("silu", None)):
+        found = product.block_linear(x, codes, scales, name, addend, activation)
+        expected = product.reference_linear(x, codes, scales, block_format(name).name, addend, activation)
+        assert error_of(found, expected) < 5e-3
+
+
+@pytest.mark.parametrize("name", ["mxint8", "mxfp8", "mxfp4", "nvfp4"])
+def test_every_weight_code_and_scale_reaches_the_product_exactly(name: str, where: str) -> None:
+    """x is a unit vector, so each output is one weight: all codes under all scales, NaN included."""
+    form = block_format(name)
+    depth = 256
+    count = 1 << form.bits
+    codes = (torch.arange(256)[:, None] * 0 + torch.arange(depth)[None, :]) % count
+    from gatewright.kernels.formats import dequantize_reference, pack
+
+    packed = pack(codes, form).to(where)
+    scales = torch.arange(256, dtype=torch.uint8)[:, None].expand(256, depth // form.size).contiguous().to(where)
+    weights = dequantize_reference(packed.cpu(), scales.cpu(), form, torch.bfloat16)
+    row_is_nan = weights.isnan().any(1)
+    for place in (0, 1, 37, 130, 255):
+        x = torch.zeros(1, depth, dtype=torch.bfloat16, device=where)
+        x[0, place] = 1.0
+        found = product.block_linear(x, packed, scales, name).cpu()[0]
+        normal = weights[:, place].float().abs() >= 2.0**-126
+        # An infinite weight times zero is NaN; the tensor cores may flush subnormal products.
+        check = weights.isfinite().all(1) & (normal | (weights[:, place] == 0))
+        assert torch.equal(found[check].float(), weights[check, place].float())
+        assert found[row_is_nan].isnan().all()
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("rows", [1, 70])
+def test_group_linear(bits: int, rows: int, where: str) -> None:
+    columns, depth = 48, 256
+    if bits == 8:
+        codes = torch.randint(-128, 128, (columns, depth)).to(torch.int8).to(where)
+    else:
+        codes = torch.randint(0, 256, (columns, depth // 2)).to(torch.uint8).to(where)
+    scales = torch.rand(columns, depth // 64, device=where) * 0.01
+    x = torch.randn(rows, depth, device=where).bfloat16()
+    found = product.group_linear(x, codes, scales, bits, activation="silu")
+    assert error_of(found, product.reference_linear(x, codes, scales, f"int{bits}", None, "silu")) < 3e-3
+
+
+def test_linear_gradients(where: str) -> None:
+    codes, scales = convert.quantize(torch.randn(24, 64, device=where), "mxint8")
+    weights = convert.dequantize(codes, scales, "mxint8", torch.float32)
+    x = torch.randn(2, 3, 64, device=where, requires_grad=True)
+    bias = torch.randn(24, device=where, requires_grad=True)
+    found = torch.autograd.grad(product.block_linear(x, codes, scales, "mxint8", bias, "gelu").sum(), (x, bias))
+    plain = torch.nn.functional.gelu(torch.nn.functional.linear(x, weights, bias))
+    expected = torch.autograd.grad(plain.sum(), (x, bias))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+
+
+def test_rounding_reference_equals_rational_arithmetic() -> None:
+    half = Fraction(1, 2)
+
+    def sign(value: Fraction) -> int:
+        return 1 if value >= 0 else -1
+
+    exact = {
+        "half_even": round,
+        "floor": math.floor,
+        "toward_zero": math.trunc,
+        "half_up": lambda q: math.floor(q + half),
+        "half_down": lambda q: math.ceil(q - half),
+        "half_away": lambda q: sign(q) * math.floor(abs(q) + half),
+        "half_zero": lambda q: sign(q) * math.ceil(abs(q) - half),
+    }
+    assert set(exact) == set(integer_product.ROUNDINGS)
+    values = torch.arange(-40, 41)
+    for name, rule in exact.items():
+        for shift in (0, 1, 2, 3):
+            expected = [rule(Fraction(each, 1 << shift)) for each in values.tolist()]
+            assert integer_product.reference_round(values, shift, name).tolist() == expected
+
+
+@pytest.mark.parametrize("overflow", integer_product.OVERFLOWS)
+@pytest.mark.parametrize("rounding", integer_product.ROUNDINGS)
+def test_integer_linear_casts(rounding: str, overflow: str, where: str) -> None:
+    x = torch.randint(-128, 128, (37, 200)).to(torch.int8).to(where)
+    weights = torch.randint(-128, 128, (50, 200)).to(torch.int8).to(where)
+    bias = torch.randint(-(2**20), 2**20, (50,)).to(torch.int32).to(where)
+    for width, signed, shift in ((8, True, 9), (5, False, 1), (16, True, 0)):
+        found = integer_product.integer_linear(
+            x, weights, bias, relu=not signed, shift=shift, rounding=rounding, overflow=overflow, width=width,
+            signed=signed,
+        )  # fmt: skip
+        expected = integer_product.reference_integer_linear(
+            x, weights, bias, not signed, shift, rounding, overflow, width, signed
+        )
+        assert torch.equal(found.long(), expected)
+
+
+def test_integer_linear_is_exact_on_extreme_values(where: str) -> None:
+    depth = 65536 if where == "cuda" else 4096  # the interpreter takes minutes at 65,536; the sum's bound is the same
+    x = torch.full((64, depth), -128, dtype=torch.int8, device=where)
+    weights = torch.full((64, depth), -128, dtype=torch.int8, device=where)
+    weights[1::2] = 127
+    bias = torch.full((64,), 2**31 - 1, dtype=torch.int32, device=where)
+    found = integer_product.integer_linear(x, weights, bias, shift=0, width=32)
+    expected = integer_product.reference_integer_linear(x, weights, bias, False, 0, "floor", "saturate", 32, True)
+    assert torch.equal(found.long(), expected)
+    assert (integer_product.integer_linear(x, weights)[:, 0] == 128 * 128 * depth).all()
+
+
+def test_reference_integer_linear_at_65536_is_exact() -> None:
+    x = torch.full((2, 65536), -128, dtype=torch.int8)
+    total = integer_product.reference_integer_linear(x, x, None, False, 0, "floor", "", 32, True)
+    assert (total == 2**30).all()
+
+
+@pytest.mark.parametrize(
+    ("code", "call"),
+    [
+        ("GW0505", lambda x, c, s: product.block_linear(x[:, :32], c, s, "mxint8")),
+        ("GW0506", lambda x, c, s: product.block_linear(x, c, s, "mxint8", activation="swish")),
+        ("GW0502", lambda x, c, s: product.block_linear(x, c.to(torch.uint8), s, "mxint8")),
+        ("GW0505", lambda x, c, s: product.block_linear(x, c, s, "mxint8", x[0, :5])),
+        ("GW0505", lambda x, c, s: product.group_linear(x, c, x[:, :3].repeat(6, 1), 8)),
+        ("GW0506", lambda x, c, s: integer_product.integer_linear(c, c, shift=50)),
+        ("GW0502", lambda x, c, s: integer_product.integer_linear(x, c)),
+    ],
+)
+def test_errors(code: str, call: object, where: str) -> None:
+    codes, scales = convert.quantize(torch.randn(24, 64, device=where), "mxint8")
+    with pytest.raises(GatewrightError) as caught:
+        call(torch.zeros(4, 64, device=where), codes, scales)  # type: ignore[operator]
+    assert caught.value.code == code

@@ -1,0 +1,92 @@
+"""Softmax, norms and gates against float32 PyTorch, plain and cast to block formats."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gatewright.diagnostics import GatewrightError
+from gatewright.kernels import convert, rows
+from gatewright.kernels.formats import FORMATS
+
+WIDTHS = [32, 100, 1024, 4096]
+DTYPES = [torch.bfloat16, torch.float16, torch.float32]
+
+
+def close(found: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> bool:
+    """Within a rounding of ``dtype`` and float32's own noise."""
+    step = {torch.bfloat16: 2**-8, torch.float16: 2**-11, torch.float32: 2**-20}[dtype]
+    return bool(torch.allclose(found.float(), expected.float(), rtol=step * 1.05, atol=2e-6 if dtype == torch.float32 else 1e-6))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_rows(width: int, dtype: torch.dtype, where: str) -> None:
+    x = (torch.randn(7, width) * 3).to(dtype).to(where)
+    gain, shift = torch.randn(2, width, device=where).to(dtype)
+    assert close(rows.softmax(x), rows.reference_rows(x, None, None, "softmax", 0), dtype)
+    assert close(rows.layer_norm(x, gain, shift), rows.reference_rows(x, gain, shift, "layer_norm", 1e-5), dtype)
+    assert close(rows.layer_norm(x), rows.reference_rows(x, None, None, "layer_norm", 1e-5), dtype)
+    assert close(rows.rms_norm(x, gain), rows.reference_rows(x, gain, None, "rms_norm", 1e-6), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(3, 5), (2, 3, 96), (1, 4099)])
+def test_gates(shape: tuple[int, ...], dtype: torch.dtype, where: str) -> None:
+    x, up = (torch.randn(2, *shape) * 3).to(dtype).to(where)
+    assert close(rows.gelu(x), rows.reference_gates(x, None, "gelu"), dtype)
+    assert close(rows.gelu(x, "tanh"), rows.reference_gates(x, None, "gelu_tanh"), dtype)
+    assert close(rows.silu_gate(x, up), rows.reference_gates(x, up, "silu_gate"), dtype)
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_cast_outputs_equal_a_cast_of_the_result(name: str, where: str) -> None:
+    x = torch.randn(6, 96, device=where) * 4
+    plain = {
+        "softmax": rows.softmax(x), "layer_norm": rows.layer_norm(x), "rms_norm": rows.rms_norm(x),
+        "gelu": rows.gelu(x), "silu_gate": rows.silu_gate(x, x),
+    }  # fmt: skip
+    fused = {
+        "softmax": rows.softmax(x, name), "layer_norm": rows.layer_norm(x, output=name),
+        "rms_norm": rows.rms_norm(x, output=name), "gelu": rows.gelu(x, output=name),
+        "silu_gate": rows.silu_gate(x, x, name),
+    }  # fmt: skip
+    for kind, values in plain.items():
+        codes, scales = convert.quantize(values, name)
+        assert torch.equal(fused[kind][0], codes), kind
+        assert torch.equal(fused[kind][1], scales), kind
+
+
+def test_softmax_of_masked_rows_and_empty_tensors(where: str) -> None:
+    x = torch.randn(3, 64, device=where)
+    x[0, 10:] = -torch.inf
+    assert close(rows.softmax(x), torch.softmax(x, -1), torch.float32)
+    assert rows.softmax(x[:0]).shape == (0, 64)
+    assert rows.gelu(x[:0]).shape == (0, 64)
+
+
+def test_gradients_equal_pytorchs(where: str) -> None:
+    x = torch.randn(4, 96, device=where, dtype=torch.float32, requires_grad=True)
+    gain = torch.randn(96, device=where, requires_grad=True)
+    ours = rows.silu_gate(rows.rms_norm(x, gain), rows.softmax(x))
+    found = torch.autograd.grad(ours.square().sum(), (x, gain))
+    plain = torch.nn.functional.silu(torch.nn.functional.rms_norm(x, (96,), gain, 1e-6)) * torch.softmax(x, -1)
+    expected = torch.autograd.grad(plain.square().sum(), (x, gain))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("code", "call"),
+    [
+        ("GW0502", lambda x: rows.softmax(x.long())),
+        ("GW0505", lambda x: rows.softmax(x, "mxint8")),
+        ("GW0505", lambda x: rows.rms_norm(x, x[0, :3])),
+        ("GW0505", lambda x: rows.silu_gate(x, x[:1])),
+        ("GW0506", lambda x: rows.gelu(x, "fast")),
+    ],
+)
+def test_errors(code: str, call: object, where: str) -> None:
+    with pytest.raises(GatewrightError) as caught:
+        call(torch.zeros(4, 40, device=where))  # type: ignore[operator]
+    assert caught.value.code == code
