@@ -170,7 +170,9 @@ class _Planner:
             return self.state[value]
         spec = self.rules.for_node("input", node)
         if spec is None:
-            if self.state[value] is False:
+            # A table is made for all codes of a format; an exact result has none of its own.
+            formless = node.op.result_role is not None and self.state[value] is True
+            if self.state[value] is False or formless:
                 self.lacking.append((node, index, "input"))
             return self.state[value]
         return self._insert(position, index, spec)
@@ -180,7 +182,7 @@ class _Planner:
         if self.state[value] is not False:
             return self.state[value]
         array = self.constants[value]
-        if role not in ("weight", "bias") or self.by_model:
+        if role not in ("weight", "bias") or array.size == 1 or self.by_model:
             lossless = None if self._is_trainable(value) else lossless_cast(array)
             if lossless is not None:
                 return self._insert(position, index, lossless)

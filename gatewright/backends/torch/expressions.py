@@ -110,7 +110,7 @@ def bit_length(value: Tensor) -> Tensor:
     return exponent - ((1 << torch.clamp_min(exponent - 1, 0)) > value).to(torch.int64) * (value > 0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TorchExpression:
     """A printed expression: its source, its tables, and whether int64 is wide enough for every node."""
 

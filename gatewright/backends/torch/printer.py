@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import builtins
+import dataclasses
+import json
 import keyword
 import re
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +16,7 @@ from numpy.typing import NDArray
 from gatewright.backends.torch.precision import Precision, precisions
 from gatewright.backends.torch.texts import operation_text, result_cast, streams_of
 from gatewright.diagnostics import Location
-from gatewright.ir.formats import ScalarFormat
+from gatewright.ir.formats import CastSpec, Fixed, ScalarFormat
 from gatewright.ir.graph import Graph, Node
 from gatewright.ir.ops.cast import Cast
 from gatewright.ir.ops.constant import Constant
@@ -137,9 +140,11 @@ def _print_node(state: _State, node: Node) -> None:
             f"gw.exact({text})" if wide and state.precision[each].dtype == "float32" else text
             for text, each in zip(operands, node.inputs, strict=True)
         ]
-        text = operation_text(node, operands, state.streams)
         spec = result_cast(op)
-        text = text if spec is None else f'gw.cast({text}, "{spec}")'
+        if spec is None:
+            text = operation_text(node, operands, state.streams)
+        else:
+            text = _function_text(state, node, spec, operands)
     name = state.name(value)
     state.names[value] = name
     state.lines.append(f"{name} = {text}{_comment(value, precision)}")
@@ -150,6 +155,22 @@ def _cast_text(state: _State, node: Node, op: Cast, operand: str) -> str:
     if producer is not None and isinstance(producer.op, Constant) and operand.startswith("self."):
         return f'self.quantised({operand}, "{op.spec}")'
     return op.torch(operand)
+
+
+def _function_text(state: _State, node: Node, spec: CastSpec, operands: list[str]) -> str:
+    """The hardware's function where the operand has a format, else the real one and a cast."""
+    real = operation_text(node, ["v"], state.streams)
+    source = state.precision[node.inputs[0]].type.format
+    if (
+        not isinstance(source, Fixed)
+        or not isinstance(spec.format, Fixed)
+        or node.output not in state.streams
+    ):
+        return f'gw.cast({operation_text(node, operands, state.streams)}, "{spec}")'
+    fields = {each.name for each in dataclasses.fields(cast(Any, node.op))} - {"result"}
+    attributes = json.dumps({name: getattr(node.op, name) for name in sorted(fields)}) if fields else ""
+    last = f", '{attributes}'" if attributes else ""
+    return f'gw.function("{node.op.name}", {operands[0]}, lambda v: {real}, "{source}", "{spec}"{last})'
 
 
 def _comment(value: Value, precision: Precision) -> str:

@@ -1,7 +1,19 @@
 """The namespace ``gw`` of printed modules: everything that their source uses beside PyTorch itself."""
 
 from gatewright.backends.torch.cast import cast
+from gatewright.backends.torch.functions import function
 from gatewright.backends.torch.helpers import exact, literal, permute, repeat, reshape, slice
 from gatewright.backends.torch.module import Module, exact_arithmetic
 
-__all__ = ["Module", "cast", "exact", "exact_arithmetic", "literal", "permute", "repeat", "reshape", "slice"]
+__all__ = [
+    "Module",
+    "cast",
+    "exact",
+    "exact_arithmetic",
+    "function",
+    "literal",
+    "permute",
+    "repeat",
+    "reshape",
+    "slice",
+]
