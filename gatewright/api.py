@@ -1,0 +1,235 @@
+"""The face of Gatewright: ``compile``, ``quantize`` and the :class:`Design` that they give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gatewright.diagnostics import error
+from gatewright.ir.formats import ScalarFormat
+from gatewright.ir.graph import Graph
+from gatewright.ir.targets import Target
+from gatewright.ir.transforms.legalise import Legalised, legalise
+from gatewright.ir.types import Value
+
+if TYPE_CHECKING:
+    import torch
+
+    from gatewright.backends.synthesis import SynthesisResult
+    from gatewright.backends.verilog.emit import Hardware
+    from gatewright.report import Report
+    from gatewright.schedule import Schedule
+    from gatewright.sim.harness import Simulator
+    from gatewright.verification import Simulation, Verification
+
+
+def quantised_graph(
+    model: Any, example_inputs: Any, formats: Any = None, calibration: Iterable[Any] | None = None
+) -> Graph:
+    """Import a model and put a cast wherever ``formats`` asks for one."""
+    from gatewright.frontend.importer import import_model
+    from gatewright.frontend.quantise import quantise
+    from gatewright.ir.transforms.prepare import prepare
+
+    return quantise(prepare(import_model(model, example_inputs)), formats, calibration)
+
+
+def compile(  # noqa: A001
+    model: Any,
+    example_inputs: Any,
+    formats: Any = None,
+    calibration: Iterable[Any] | None = None,
+    target: Target | str | None = None,
+    interval: int | None = None,
+    fps: float | None = None,
+    budget: Mapping[str, int] | None = None,
+) -> Design:
+    """Compile a PyTorch model to hardware.
+
+    ``model``: an nn.Module, fx.GraphModule or ExportedProgram; ``example_inputs``: a tuple or dict of
+    tensors, batch leading. ``formats``: one cast for everything, a dictionary or a TOML file; None where
+    the model carries its own casts. ``calibration``: batches of inputs, for ``auto`` fraction bits.
+    ``target``: a :class:`Target` or a part's name. At most one of ``interval`` (cycles between samples),
+    ``fps`` (samples a second) and ``budget`` (most lut, ff, dsp, bram); by default the smallest design.
+
+    Raises ``GatewrightError`` with everything found wrong in one pass.
+    """
+    from gatewright.schedule import schedule
+
+    part = Target(target) if isinstance(target, str) else target or Target()
+    graph = quantised_graph(model, example_inputs, formats, calibration)
+    legalised = legalise(graph)
+    plan = schedule(legalised.graph, part, interval=interval, fps=fps, budget=budget)
+    return Design(graph, legalised, plan, part, type(model).__name__)
+
+
+def quantize(
+    model: Any, example_inputs: Any, formats: Any = None, calibration: Iterable[Any] | None = None
+) -> Any:
+    """The quantised PyTorch module alone: trainable, software-only formats allowed."""
+    from gatewright.backends.torch.build import build_module
+
+    return build_module(quantised_graph(model, example_inputs, formats, calibration), type(model).__name__)
+
+
+class Design:
+    """A compiled model: its quantised graph, integer graph, schedule, and everything printed from them."""
+
+    def __init__(self, graph: Graph, legalised: Legalised, schedule: Schedule, target: Target, original: str) -> None:
+        self.graph = graph
+        self.legalised = legalised
+        self.schedule = schedule
+        self.target = target
+        self._original = original
+
+    # ---- software --------------------------------------------------------------------------
+    @cached_property
+    def module(self) -> Any:
+        """The quantised nn.Module: trains, and its forward equals the hardware bit for bit."""
+        from gatewright.backends.torch.build import build_module
+
+        return build_module(self.graph, self._original)
+
+    @property
+    def integer_graph(self) -> Graph:
+        """The graph of integer primitives: the golden model."""
+        return self.legalised.graph
+
+    def encode(self, *inputs: Any) -> list[Any]:
+        """Input tensors or arrays (batch leading) as integer codes [samples, ...] in the ports' formats."""
+        given = self._arrays(inputs)
+        codes: list[Any] = []
+        for value, array in zip(self.integer_graph.inputs, given, strict=True):
+            format = value.format
+            assert isinstance(format, ScalarFormat)
+            spec = self.input_spec(value)
+            codes.append(format.encode(array, spec.rounding, spec.overflow))
+        return codes
+
+    def input_spec(self, value: Value) -> Any:
+        """The cast at an input port."""
+        from gatewright.diagnostics import Collector
+        from gatewright.ir.transforms.legalise import input_casts
+
+        specs = input_casts(self.graph, Collector())
+        return next(spec for port, spec in specs.items() if port.name == value.name)
+
+    def decode(self, codes: Iterable[Any]) -> list[Any]:
+        """Output codes as float64 arrays [samples, ...]."""
+        reals: list[Any] = []
+        for value, array in zip(self.integer_graph.outputs, codes, strict=True):
+            format = value.format
+            assert isinstance(format, ScalarFormat)
+            reals.append(format.decode(np.asarray(array).reshape(-1, *value.shape)))
+        return reals
+
+    def __call__(self, *inputs: Any) -> Any:
+        """The golden model's outputs as real numbers: a float64 tensor, or a tuple of them."""
+        import torch
+
+        from gatewright.sim import golden
+
+        reals = self.decode(golden.evaluate(self.integer_graph, self.encode(*inputs)))
+        tensors = tuple(torch.from_numpy(np.ascontiguousarray(each)) for each in reals)
+        return tensors[0] if len(tensors) == 1 else tensors
+
+    def _arrays(self, inputs: tuple[Any, ...]) -> list[Any]:
+        ports = self.integer_graph.inputs
+        if len(inputs) == 1 and isinstance(inputs[0], Mapping):
+            named: Mapping[str, Any] = inputs[0]
+            missing = [port.name for port in ports if port.name not in named]
+            if missing:
+                raise error("GW0901", f"input {missing[0]} is missing", note=f"inputs: {', '.join(p.name for p in ports)}")
+            inputs = tuple(named[port.name] for port in ports)
+        elif len(inputs) == 1 and isinstance(inputs[0], tuple | list):
+            inputs = tuple(inputs[0])  # pyright: ignore[reportUnknownArgumentType]
+        if len(inputs) != len(ports):
+            raise error("GW0901", f"{len(inputs)} inputs are given, the model has {len(ports)}")
+        arrays = [_to_array(each) for each in inputs]
+        for port, array in zip(ports, arrays, strict=True):
+            if array.shape[1:] != port.shape:
+                raise error(
+                    "GW0902",
+                    f"input {port.name} has shape {list(array.shape)}",
+                    note=f"expected [samples, {', '.join(map(str, port.shape))}]",
+                    help="the batch comes first; the other axes are those of the example",
+                )
+        return arrays
+
+    # ---- hardware --------------------------------------------------------------------------
+    @cached_property
+    def hardware(self) -> Hardware:
+        """The SystemVerilog files and memories."""
+        from gatewright.backends.verilog.emit import emit, graph_digest
+
+        digest = graph_digest(self.schedule.graph.text())
+        return emit(self.schedule.network, digest, self.interval, self.latency)
+
+    @property
+    def interval(self) -> int:
+        """Declared cycles between samples."""
+        return self.schedule.interval
+
+    @property
+    def latency(self) -> int:
+        """Declared cycles from a sample's first input beat to its last output beat, both included."""
+        return self.schedule.latency
+
+    @cached_property
+    def simulator(self) -> Simulator:
+        """The design compiled with Verilator."""
+        from gatewright.sim.verify import build_simulator
+
+        return build_simulator(self.hardware, self.schedule.network)
+
+    def simulate(self, *inputs: Any, stalls: str = "none", seed: int = 0) -> Simulation:
+        """Run the hardware in Verilator: ``.outputs`` (real numbers) ``.cycles .interval .latency``.
+
+        ``stalls``: none, input (gaps), output (back-pressure) or both.
+        """
+        from gatewright.verification import simulate
+
+        return simulate(self, self.encode(*inputs), stalls, seed)
+
+    def verify(self, *inputs: Any, stalls: str = "none", seed: int = 0) -> Verification:
+        """Run the hardware against the golden model: ``.samples .interval .latency``.
+
+        Raises ``MismatchError`` that names the first differing layer, sample and element.
+        """
+        from gatewright.verification import verify
+
+        return verify(self, self.encode(*inputs), stalls, seed)
+
+    def synth(self, family: str | None = None, **options: Any) -> SynthesisResult:
+        """Synthesise with Yosys for ``xcup``, ``ecp5`` or ``ice40``: ``.lut .ff .dsp .bram``."""
+        import tempfile
+
+        from gatewright.backends.synthesis import synthesise
+
+        with tempfile.TemporaryDirectory(prefix="gatewright-") as folder:
+            sources = self.hardware.write(Path(folder))
+            return synthesise(sources, self.hardware.top, family or self.target.family.name, **options)
+
+    def report(self) -> Report:
+        """Per layer and in total: resources, interval, latency, each with where it comes from."""
+        from gatewright.report import report
+
+        return report(self)
+
+    def write(self, folder: str | Path) -> Path:
+        """Write SystemVerilog, memories, testbench, synthesis project and report; all or nothing."""
+        from gatewright.project import write_project
+
+        return write_project(self, Path(folder))
+
+
+def _to_array(value: Any) -> Any:
+    """A tensor or array as float64 numpy."""
+    if hasattr(value, "detach"):
+        tensor: torch.Tensor = value.detach().cpu()
+        return tensor.double().numpy()
+    return np.asarray(value, dtype=np.float64)

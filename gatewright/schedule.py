@@ -1,0 +1,77 @@
+"""Scheduling: from the integer graph to a sized network that meets an interval, a rate or a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gatewright.diagnostics import error
+from gatewright.ir.graph import Graph
+from gatewright.ir.streams.folding import Folding, fold, serial_interval
+from gatewright.ir.streams.lower import lower
+from gatewright.ir.streams.network import Network
+from gatewright.ir.targets import Target
+from gatewright.ir.transforms.fuse_maps import fuse_maps
+from gatewright.ir.transforms.normalise import normalise
+from gatewright.sim.sizing import size_fifos
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A network and its cycles: ``interval`` between samples and ``latency`` of one, as simulated by tokens.
+
+    ``graph`` is the integer graph in the form that was lowered.
+    """
+
+    graph: Graph
+    folding: Folding
+    network: Network
+    interval: int
+    latency: int
+
+
+def schedule(
+    graph: Graph,
+    target: Target,
+    *,
+    interval: int | None = None,
+    fps: float | None = None,
+    budget: Mapping[str, int] | None = None,
+) -> Schedule:
+    """Fold ``graph`` and lower it.
+
+    At most one of ``interval`` (cycles), ``fps`` (samples a second at the target's clock) and ``budget``
+    (most ``lut``, ``ff``, ``dsp``, ``bram``) may be given; with none of them the design is the smallest: one
+    multiplier a layer. Raises GW0703 to GW0707 where the goal cannot be met, with the best that can.
+    """
+    given = [name for name, value in (("interval", interval), ("fps", fps), ("budget", budget)) if value is not None]
+    if len(given) > 1:
+        raise error("GW0704", f"{' and '.join(given)} are given together", help="give only one of them")
+    prepared = fuse_maps(normalise(graph))
+    if budget is not None:
+        from gatewright.budget import fastest_within
+
+        return fastest_within(prepared, target, budget, at_interval)
+    if fps is not None:
+        if fps <= 0:
+            raise error("GW0705", f"fps is {fps}", help="ask for more than 0 samples a second")
+        interval = int(target.clock_mhz * 1e6 // fps)
+        if interval < 1:
+            raise error(
+                "GW0706",
+                f"{fps:g} samples a second cannot be met at {target.clock_mhz:g} MHz",
+                note=f"{target.clock_mhz:g} MHz / {fps:g} is less than one cycle a sample",
+                help=f"the best possible is fps={target.clock_mhz * 1e6:g}",
+            )
+    if interval is None:
+        interval = serial_interval(prepared)
+    if interval < 1:
+        raise error("GW0707", f"the interval is {interval} cycles", help="ask for interval=1 or more")
+    return at_interval(prepared, target, interval)
+
+
+def at_interval(graph: Graph, target: Target, interval: int) -> Schedule:
+    """The cheapest network that meets ``interval`` cycles between samples."""
+    folding = fold(graph, interval)
+    network, cycles = size_fifos(lower(graph, folding, target))
+    return Schedule(graph, folding, network, cycles.interval, cycles.latency)

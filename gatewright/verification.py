@@ -1,0 +1,64 @@
+"""What ``Design.simulate`` and ``Design.verify`` do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gatewright.ir.intervals import IntegerArray
+from gatewright.sim import golden
+from gatewright.sim.verify import first_mismatch, run
+
+if TYPE_CHECKING:
+    from gatewright.api import Design
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """Outputs of the hardware as real numbers (one tensor or a tuple), and its cycles.
+
+    ``interval`` is the mean number of cycles between samples in the second half of the run, ``latency`` that
+    from the first sample's first input beat to its last output beat.
+    """
+
+    outputs: Any
+    cycles: int
+    interval: float
+    latency: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """A comparison without a difference: how many samples, under which stalls, in how many cycles."""
+
+    samples: int
+    stalls: str
+    cycles: int
+    interval: float
+    latency: int
+
+
+def simulate(design: Design, codes: Sequence[IntegerArray], stalls: str, seed: int) -> Simulation:
+    """Run the hardware on input codes."""
+    import torch
+
+    done = run(design.simulator, design.schedule.network, codes, stalls, seed)
+    tensors = tuple(torch.from_numpy(np.ascontiguousarray(each)) for each in design.decode(done.outputs))
+    outputs = tensors[0] if len(tensors) == 1 else tensors
+    return Simulation(outputs, done.cycles, done.interval, done.latency)
+
+
+def verify(design: Design, codes: Sequence[IntegerArray], stalls: str, seed: int) -> Verification:
+    """Compare every output code; on a difference find where it starts."""
+    graph = design.integer_graph
+    done = run(design.simulator, design.schedule.network, codes, stalls, seed)
+    samples = int(np.shape(codes[0])[0])
+    expected = golden.evaluate(graph, codes)
+    for found, wanted in zip(done.outputs, expected, strict=True):
+        if not np.array_equal(found, wanted.reshape(samples, -1)):
+            plan = design.schedule
+            raise first_mismatch(design.hardware, plan.network, plan.graph, codes, stalls, seed)
+    return Verification(samples, stalls, done.cycles, done.interval, done.latency)
