@@ -24,6 +24,7 @@ FLOAT32_BITS = 24
 
 _FAST_BITS = FLOAT32_BITS - 2
 _FAST_FRACTION = 60
+_TINY = 2.0**-800
 _SATURATING = (Overflow.SATURATE, Overflow.SATURATE_SYMMETRIC)
 _FLOATS = (torch.float32, torch.float64)
 
@@ -59,11 +60,10 @@ def cast_values(value: Tensor, spec: CastSpec) -> Tensor:
             low = max(low, -high)
         if _is_fast(value, format, spec):
             return _fast(value, format.fraction_bits, spec.rounding, low, high)
-        wide = value.double()
-        codes = _rounded(wide * 2.0**format.fraction_bits, spec.rounding)
+        codes = _rounded(_scaled(value.double(), format.fraction_bits), spec.rounding)
         return _limited(codes, low, high, spec.overflow).mul_(2.0**-format.fraction_bits).to(value.dtype)
     if isinstance(format, Exact):
-        codes = _rounded(value.double() * 2.0**format.frac, spec.rounding)
+        codes = _rounded(_scaled(value.double(), format.frac), spec.rounding)
         return (codes * 2.0**-format.frac).to(value.dtype)
     raise error("GW0221", f"PyTorch has no cast to {format}", help="use a fixed-point format here")
 
@@ -96,6 +96,14 @@ def _fast(value: Tensor, frac: int, rounding: Rounding, low: int, high: int) -> 
         case _:
             codes = _rounded(value * scale, rounding)
     return codes.clamp_(low, high).mul_(1.0 / scale)
+
+
+def _scaled(value: Tensor, frac: int) -> Tensor:
+    """float64 ``value`` x 2^frac; numbers so small that they would vanish keep their sign."""
+    if frac < 0:
+        tiny = torch.copysign(torch.full_like(value, _TINY), value)
+        value = torch.where((value != 0) & (value.abs() < _TINY), tiny, value)
+    return value * 2.0**frac
 
 
 def _rounded(scaled: Tensor, rounding: Rounding) -> Tensor:

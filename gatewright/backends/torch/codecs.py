@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gatewright.backends.torch.elements import (
-    ElementPlan,
+    Scratch,
     code_type,
     codes_of,
     element_plan,
@@ -130,11 +130,19 @@ class ScalarCodec(Codec):
 
     def quantize(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
         if _in_pieces(values) and self.plan.fast is not None:
-            result = torch.empty_like(values)
-            for source, target in zip(_pieces(values, 1), _pieces(result, 1), strict=True):
-                target.copy_(self.plan.quantize(source))
-            return result
+            return self._quantize_pieces(values)
         return self.plan.quantize(values, generator)
+
+    def _quantize_pieces(self, values: Tensor) -> Tensor:
+        assert self.plan.fast is not None
+        result = torch.empty_like(values)
+        sources, targets = _pieces(values, 1), _pieces(result, 1)
+        scratch = Scratch.of(sources[0].shape)
+        single = torch.empty(sources[0].shape)
+        for source, target in zip(sources, targets, strict=True):
+            count = source.shape[0]
+            target.copy_(self.plan.fast.round_(single[:count].copy_(source), True, scratch.rows(count)))
+        return result
 
     def encode(self, values: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
         return codes_of(self.plan.quantize_double(values.double(), generator), self.element), None
@@ -212,16 +220,25 @@ class BlockCodec(Codec):
         axes = self._axes(values)
         fast = self.fast and values.dtype != torch.float64
         if fast and axes == (values.ndim - 1,) and values.shape[-1] % self.sizes[0] == 0 and _in_pieces(values):
-            result = torch.empty_like(values)
-            for source, target in zip(_pieces(values, self.sizes[0]), _pieces(result, self.sizes[0]), strict=True):
-                elements, scales = self._fast_parts(source.float(), (1,))
-                torch.mul(elements, scales, out=target) if target.dtype == torch.float32 else target.copy_(
-                    elements * scales
-                )
-            return result
+            return self._quantize_pieces(values)
         layout = self._split(values if fast else values.double(), axes)
         elements, scales = self._parts(layout, fast, generator)
         return self._joined(elements * scales, values.shape, axes).to(values.dtype)
+
+    def _quantize_pieces(self, values: Tensor) -> Tensor:
+        result = torch.empty_like(values)
+        sources, targets = _pieces(values, self.sizes[0]), _pieces(result, self.sizes[0])
+        scratch = Scratch.of(sources[0].shape)
+        single = values.dtype == torch.float32
+        scaled = None if single else torch.empty(sources[0].shape)
+        for source, target in zip(sources, targets, strict=True):
+            part = scratch.rows(source.shape[0])
+            piece = target if scaled is None else scaled[: source.shape[0]].copy_(source)
+            elements, scales = self._fast_parts(source if single else piece, (1,), part, piece)
+            torch.mul(elements, scales, out=piece)
+            if not single:
+                target.copy_(piece)
+        return result
 
     def encode(self, values: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
         axes = self._axes(values)
@@ -308,14 +325,25 @@ class BlockCodec(Codec):
             return power_of_two(codes.clamp(0, self.top) - self.bias)
         return self.scale_plan.quantize_double(amax / self.largest).clamp_min(self.smallest_scale)
 
-    def _fast_parts(self, values: Tensor, inner: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """The same in float32."""
+    def _fast_parts(
+        self,
+        values: Tensor,
+        inner: tuple[int, ...],
+        scratch: Scratch | None = None,
+        target: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The same in float32. `target` is memory for the scaled values; it may be `values` itself."""
         assert self.plan.fast is not None
-        amax = values.view(torch.int32).bitwise_and(_SIGN_OFF).amax(inner, keepdim=True)
+        if scratch is None:
+            magnitudes = values.view(torch.int32).bitwise_and(_SIGN_OFF)
+        else:
+            magnitudes = torch.bitwise_and(values.view(torch.int32), _SIGN_OFF, out=scratch.first)
+        amax = magnitudes.amax(inner, keepdim=True)
         void = amax >= _NOT_FINITE
         if not self.power:
             scales = self._fast_ratio(amax.view(torch.float32))
-            return self.plan.fast.round_(values / scales), torch.where(void, math.nan, scales)
+            scaled = torch.div(values, scales, out=target)
+            return self.plan.fast.round_(scaled, scratch=scratch), torch.where(void, math.nan, scales)
         if self.element_exponent < 0:
             # A block of subnormals: bring the exponent field into the normal range first.
             small = amax < 1 << 23
@@ -325,8 +353,8 @@ class BlockCodec(Codec):
         # 2^-127 is the subnormal 0x00400000; every other scale is an exponent field alone.
         scales = ((exponents + 127) << 23).clamp_min_(_SUBNORMAL_HALF).view(torch.float32)
         inverse = ((127 - exponents) << 23).clamp_min_(_SUBNORMAL_HALF).view(torch.float32)
-        scaled = torch.mul(values, inverse)
-        rounded = self.plan.fast.round_(scaled, clip_first=self._saturated_scale())
+        scaled = torch.mul(values, inverse, out=target)
+        rounded = self.plan.fast.round_(scaled, self._saturated_scale(), scratch)
         return rounded, torch.where(void, math.nan, scales)
 
     def _saturated_scale(self) -> bool:

@@ -35,6 +35,23 @@ _SIGN_OFF_32 = 0x7FFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
+class Scratch:
+    """Memory for intermediate results, reused from piece to piece: fresh memory costs more than arithmetic."""
+
+    first: Tensor  # int32
+    second: Tensor  # float32
+
+    @staticmethod
+    def of(shape: tuple[int, ...] | torch.Size) -> Scratch:
+        """Scratch memory on the CPU."""
+        return Scratch(torch.empty(shape, dtype=torch.int32), torch.empty(shape, dtype=torch.float32))
+
+    def rows(self, count: int) -> Scratch:
+        """The part for a piece of `count` rows."""
+        return Scratch(self.first[:count], self.second[:count])
+
+
+@dataclass(frozen=True, slots=True)
 class FastGrid:
     """Constants of a grid on which float32 arithmetic rounds exactly, half to even, saturating.
 
@@ -54,10 +71,11 @@ class FastGrid:
     def uniform(self) -> bool:
         return self.field_step == 0
 
-    def round_(self, values: Tensor, clip_first: bool = True) -> Tensor:
+    def round_(self, values: Tensor, clip_first: bool = True, scratch: Scratch | None = None) -> Tensor:
         """`values` (float32, overwritten) on the grid. NaN stays, or becomes 0 in a format without NaN.
 
-        clip_first False is for values known to be finite and below twice the largest.
+        clip_first False is for values known to be finite and below twice the largest. `scratch` has the
+        shape of `values`; the result may lie in it or in `values`.
         """
         if clip_first:
             values = values.clamp_(self.low, self.high)
@@ -68,9 +86,13 @@ class FastGrid:
             if not clip_first:
                 rounded = rounded.clamp_(self.magic + self.low, self.magic + self.high)
             return rounded.sub_(self.magic)
-        magic = values.view(torch.int32).bitwise_and(_EXPONENT_32)
-        magic = magic.clamp_min_(self.field_floor).add_(self.field_step).view(torch.float32)
-        rounded = torch.add(values, magic).sub_(magic)
+        if scratch is None:
+            fields = values.view(torch.int32).bitwise_and(_EXPONENT_32)
+        else:
+            fields = torch.bitwise_and(values.view(torch.int32), _EXPONENT_32, out=scratch.first)
+        magic = fields.clamp_min_(self.field_floor).add_(self.field_step).view(torch.float32)
+        rounded = values + magic if scratch is None else torch.add(values, magic, out=scratch.second)
+        rounded = rounded.sub_(magic)
         if not clip_first:
             rounded = rounded.clamp_(self.low, self.high)
         return rounded.copysign_(values) if self.keeps_zero_sign else rounded

@@ -1,0 +1,88 @@
+"""The cast in PyTorch equals the format's exact encoding, in every mode, and its gradient is straight through."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from gatewright.backends.torch.cast import cast, cast_operator, cast_values
+from gatewright.ir.formats import DETERMINISTIC_ROUNDINGS, CastSpec, Fixed, Overflow, Rounding, parse_cast
+
+OVERFLOWS = (Overflow.SATURATE, Overflow.SATURATE_SYMMETRIC, Overflow.SATURATE_ZERO, Overflow.WRAP)
+FORMATS = (
+    Fixed(8, 4), Fixed(1, 0), Fixed(4, -2), Fixed(3, 9), Fixed(8, 4, signed=False), Fixed(22, 10),
+    Fixed(23, 12), Fixed(24, 20), Fixed(32, 16), Fixed(5, -3, signed=False),
+)  # fmt: skip
+
+
+def reals(format: Fixed, dtype: torch.dtype) -> torch.Tensor:
+    """Codes, ties, their neighbours in floating point, and values far outside."""
+    low, high = format.code_interval()
+    generator = np.random.default_rng(3)
+    codes = np.concatenate([
+        generator.integers(2 * low - 9, 2 * high + 9, size=3000) / 2.0,
+        generator.integers(8 * low - 9, 8 * high + 9, size=1000) / 8.0,
+        [low, high, low - 0.5, high + 0.5, 0.5, -0.5, 1.5, -1.5, 0.25, 1e-30, -1e-30, 3.0 * high, 3.0 * low],
+        2.0 ** np.arange(-30, 60), -(2.0 ** np.arange(-30, 60)),
+    ])  # fmt: skip
+    values = torch.from_numpy(codes * 2.0 ** -format.fraction_bits).to(dtype)
+    infinity = torch.tensor(float("inf"), dtype=dtype)
+    return torch.cat([values, torch.nextafter(values, infinity), torch.nextafter(values, -infinity)])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("format", FORMATS, ids=str)
+def test_equals_the_exact_encoding(format: Fixed, dtype: torch.dtype) -> None:
+    values = reals(format, dtype)
+    for rounding in DETERMINISTIC_ROUNDINGS:
+        for overflow in OVERFLOWS:
+            spec = CastSpec(format, rounding, overflow)
+            found = cast(values, str(spec)).double().numpy()
+            expected = format.decode(format.encode(values.double().numpy(), rounding, overflow))
+            np.testing.assert_array_equal(found, expected, err_msg=str(spec))
+
+
+def test_half_up_just_below_a_half() -> None:
+    below = torch.nextafter(torch.tensor(0.5), torch.tensor(0.0))
+    assert cast_values(below[None], parse_cast("fixed<8,0> half_up")).item() == 0.0
+    assert cast_values(-below[None], parse_cast("fixed<8,0> half_down")).item() == 0.0
+
+
+def test_result_is_float32_where_that_is_exact() -> None:
+    value = torch.tensor([1.3])
+    assert cast(value.double(), "fixed<8,4>").dtype == torch.float32
+    assert cast(value.half(), "fixed<8,4>").dtype == torch.float32
+    assert cast(value, "fixed<32,16>").dtype == torch.float64
+
+
+def test_nan_stays_visible() -> None:
+    assert torch.isnan(cast(torch.tensor([float("nan")]), "fixed<8,4>")).all()
+
+
+def test_stochastic_rounding_is_unbiased() -> None:
+    torch.manual_seed(0)
+    found = cast_values(torch.full((20000,), 0.3), CastSpec(Fixed(8, 0), Rounding.STOCHASTIC))
+    assert set(found.unique().tolist()) == {0.0, 1.0}
+    assert abs(found.mean().item() - 0.3) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("fixed<4,1>", [0.0, 1.0, 1.0, 1.0, 0.0]),
+        ("ufixed<4,1>", [0.0, 0.0, 1.0, 1.0, 1.0]),
+        ("fixed<4,1> saturate_zero", [0.0, 1.0, 1.0, 1.0, 0.0]),
+        ("fixed<4,1> wrap", [1.0, 1.0, 1.0, 1.0, 1.0]),
+    ],
+)
+def test_gradient_passes_where_nothing_was_clipped(spec: str, expected: list[float]) -> None:
+    value = torch.tensor([-9.0, -3.3, 0.1, 3.6, 5.0], requires_grad=True)
+    cast(value, spec).sum().backward()
+    assert value.grad is not None
+    assert value.grad.tolist() == expected
+
+
+def test_operator_is_well_formed() -> None:
+    value = torch.randn(3, 4, requires_grad=True)
+    torch.library.opcheck(cast_operator, (value, "fixed<8,4> half_even saturate"))
