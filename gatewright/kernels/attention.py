@@ -11,7 +11,14 @@ from torch import Tensor
 
 from gatewright.diagnostics import error
 from gatewright.kernels import device
-from gatewright.kernels.arguments import check_blocks, check_choice, check_devices, check_dtype, check_float, check_shape
+from gatewright.kernels.arguments import (
+    check_blocks,
+    check_choice,
+    check_devices,
+    check_dtype,
+    check_float,
+    check_shape,
+)
 from gatewright.kernels.convert import dequantize
 from gatewright.kernels.formats import block_format
 
@@ -89,7 +96,9 @@ def attention(
     _check_heads(heads, keys.shape[1], depth)
     check_devices(query=query, keys=keys, values=values)
     if keys.shape[2] == 0 or (causal and keys.shape[2] < queries):
-        raise error("GW0505", f"`keys` has {keys.shape[2]} tokens for {queries} queries", note="a row would see none")
+        raise error(
+            "GW0505", f"`keys` has {keys.shape[2]} tokens for {queries} queries", note="a row would see none"
+        )
     return _attention(query, keys, values, causal, _scale(scale, depth))
 
 
@@ -137,7 +146,9 @@ def attention_decode(
     check_shape("query", query, (None,) * 3, "[batch, heads, depth]")
     batch, heads, depth = query.shape
     for name, (codes, scales) in (("keys", keys), ("values", values)):
-        check_shape(f"{name}[0]", codes, (batch, None, None, depth), "[batch, key-value heads, tokens, depth]")
+        check_shape(
+            f"{name}[0]", codes, (batch, None, None, depth), "[batch, key-value heads, tokens, depth]"
+        )
         check_blocks(codes, scales, found, 3, (f"{name}[0]", f"{name}[1]"))
     check_shape("values[0]", values[0], list(keys[0].shape), "keys and values have one shape")
     _check_heads(heads, keys[0].shape[1], depth)

@@ -23,9 +23,25 @@ _arrived: dict[tuple[int, int, int], Tensor] = {}
 
 @triton.jit
 def attention_decode_kernel(
-    query, key_codes, key_scales, value_codes, value_scales, out, partial, statistics, arrived, length, capacity, scale,
-    GROUP: tl.constexpr, DEPTH: tl.constexpr, TOKENS: tl.constexpr, SPLITS: tl.constexpr, SPLITS_PADDED: tl.constexpr,
-    FORMAT: tl.constexpr, NATIVE: tl.constexpr,
+    query,
+    key_codes,
+    key_scales,
+    value_codes,
+    value_scales,
+    out,
+    partial,
+    statistics,
+    arrived,
+    length,
+    capacity,
+    scale,
+    GROUP: tl.constexpr,
+    DEPTH: tl.constexpr,
+    TOKENS: tl.constexpr,
+    SPLITS: tl.constexpr,
+    SPLITS_PADDED: tl.constexpr,
+    FORMAT: tl.constexpr,
+    NATIVE: tl.constexpr,
 ):
     """Program (head, part): GROUP query heads of key-value head ``head`` over tokens part x TOKENS onwards."""
     BLOCKS: tl.constexpr = DEPTH // 32
@@ -73,11 +89,15 @@ def attention_decode_kernel(
             for member in tl.static_range(GROUP):
                 row = head * GROUP + member
                 entry = row * SPLITS + every
-                maxima = tl.load(statistics + entry * 2, mask=exists, other=float("-inf"), cache_modifier=".cg")
+                maxima = tl.load(
+                    statistics + entry * 2, mask=exists, other=float("-inf"), cache_modifier=".cg"
+                )
                 sums = tl.load(statistics + entry * 2 + 1, mask=exists, other=0.0, cache_modifier=".cg")
                 share = tl.exp2(maxima - tl.max(maxima, axis=0))
                 parts = tl.load(
-                    partial + entry[:, None] * DEPTH + column[None, :], mask=exists[:, None], other=0.0,
+                    partial + entry[:, None] * DEPTH + column[None, :],
+                    mask=exists[:, None],
+                    other=0.0,
                     cache_modifier=".cg",
                 )
                 combined = tl.sum(parts * share[:, None], axis=0) / tl.sum(sums * share, axis=0)
@@ -94,7 +114,12 @@ def _counters(where: Tensor, count: int) -> Tensor:
 
 
 def launch_attention_decode(
-    query: Tensor, keys: tuple[Tensor, Tensor], values: tuple[Tensor, Tensor], form: str, length: int, scale: float
+    query: Tensor,
+    keys: tuple[Tensor, Tensor],
+    values: tuple[Tensor, Tensor],
+    form: str,
+    length: int,
+    scale: float,
 ) -> Tensor:
     """query [B, H, D]; keys and values: codes [B, G, S, D] and scales [B, G, S, D / 32], contiguous."""
     batch, heads, depth = query.shape

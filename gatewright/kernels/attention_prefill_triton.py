@@ -22,14 +22,26 @@ def multiply(left, right, total, NATIVE: tl.constexpr):
     """left . right + total; the interpreter multiplies in float32."""
     if NATIVE:
         return tl.dot(left, right, total)
-    else:
-        return tl.dot(to_float32(left, NATIVE), to_float32(right, NATIVE), total, input_precision="ieee")
+    return tl.dot(to_float32(left, NATIVE), to_float32(right, NATIVE), total, input_precision="ieee")
 
 
 @triton.jit
 def attend(
-    total, largest, sums, q, keys, values, row, start, KEYS, DEPTH: tl.constexpr, BN: tl.constexpr,
-    MASK: tl.constexpr, CAUSAL: tl.constexpr, OFFSET, NATIVE: tl.constexpr,
+    total,
+    largest,
+    sums,
+    q,
+    keys,
+    values,
+    row,
+    start,
+    KEYS,
+    DEPTH: tl.constexpr,
+    BN: tl.constexpr,
+    MASK: tl.constexpr,
+    CAUSAL: tl.constexpr,
+    OFFSET,
+    NATIVE: tl.constexpr,
 ):
     """One tile of BN keys from ``start``."""
     column = start + tl.arange(0, BN)
@@ -64,8 +76,19 @@ def attend(
 
 @triton.jit
 def attention_prefill_kernel(
-    query, keys, values, out, QUERIES: tl.constexpr, KEYS: tl.constexpr, scale, HEADS: tl.constexpr,
-    GROUP: tl.constexpr, DEPTH: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, CAUSAL: tl.constexpr,
+    query,
+    keys,
+    values,
+    out,
+    QUERIES: tl.constexpr,
+    KEYS: tl.constexpr,
+    scale,
+    HEADS: tl.constexpr,
+    GROUP: tl.constexpr,
+    DEPTH: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+    CAUSAL: tl.constexpr,
     NATIVE: tl.constexpr,
 ):
     """A tile of BM queries of one head; the last query sees the last key."""
@@ -95,23 +118,67 @@ def attention_prefill_kernel(
             end = KEYS
         for start in tl.range(0, open_end, BN):
             total, largest, sums = attend(
-                total, largest, sums, q, keys, values, row, start, KEYS, DEPTH, BN, False, CAUSAL, OFFSET, NATIVE
+                total,
+                largest,
+                sums,
+                q,
+                keys,
+                values,
+                row,
+                start,
+                KEYS,
+                DEPTH,
+                BN,
+                False,
+                CAUSAL,
+                OFFSET,
+                NATIVE,
             )
         for start in tl.range(open_end, end, BN):
             total, largest, sums = attend(
-                total, largest, sums, q, keys, values, row, start, KEYS, DEPTH, BN, True, CAUSAL, OFFSET, NATIVE
+                total,
+                largest,
+                sums,
+                q,
+                keys,
+                values,
+                row,
+                start,
+                KEYS,
+                DEPTH,
+                BN,
+                True,
+                CAUSAL,
+                OFFSET,
+                NATIVE,
             )
     else:
         # The interpreter takes constant loop bounds only: every tile, masked.
         for start in range(0, KEYS, BN):
             total, largest, sums = attend(
-                total, largest, sums, q, keys, values, row, start, KEYS, DEPTH, BN, True, CAUSAL, OFFSET, NATIVE
+                total,
+                largest,
+                sums,
+                q,
+                keys,
+                values,
+                row,
+                start,
+                KEYS,
+                DEPTH,
+                BN,
+                True,
+                CAUSAL,
+                OFFSET,
+                NATIVE,
             )
     result = round_to(total / sums[:, None], out.dtype.element_ty, NATIVE)
     tl.store(out + head * (QUERIES * DEPTH) + offsets, result, mask=row[:, None] < QUERIES)
 
 
-def launch_attention_prefill(query: Tensor, keys: Tensor, values: Tensor, causal: bool, scale: float) -> Tensor:
+def launch_attention_prefill(
+    query: Tensor, keys: Tensor, values: Tensor, causal: bool, scale: float
+) -> Tensor:
     """query [B, H, Q, D]; keys and values [B, G, S, D]; the arguments are checked already."""
     batch, heads, queries, depth = query.shape
     shared, length = keys.shape[1], keys.shape[2]
@@ -126,9 +193,7 @@ def launch_attention_prefill(query: Tensor, keys: Tensor, values: Tensor, causal
     else:
         options = [
             {"BM": 128, "BN": wide, "num_warps": warps, "num_stages": stages}
-            for wide in (64, 128)
-            for warps in (4, 8)
-            for stages in (2, 3, 4)
+            for wide, warps, stages in ((64, 8, 3), (128, 8, 2), (128, 8, 3), (64, 4, 3), (64, 8, 4))
         ]
 
     def run(config: dict[str, int]) -> None:

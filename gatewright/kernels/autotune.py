@@ -72,7 +72,9 @@ def _milliseconds(call: Callable[[], None], repeat: int = 9) -> float:
     """The median time of ``call`` with the L2 cache flushed before each."""
     call()
     flush = torch.empty(256 * 2**20, dtype=torch.int8, device="cuda")
-    pairs = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(repeat)]
+    pairs = [
+        (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(repeat)
+    ]
     for begin, end in pairs:
         flush.zero_()
         begin.record()

@@ -22,7 +22,9 @@ ACTIVATIONS = ("none", "relu", "gelu", "silu")
 
 
 @triton.jit
-def finish(value, bias, column, within, ACTIVATION: tl.constexpr, HAS_BIAS: tl.constexpr, NATIVE: tl.constexpr):
+def finish(
+    value, bias, column, within, ACTIVATION: tl.constexpr, HAS_BIAS: tl.constexpr, NATIVE: tl.constexpr
+):
     """Bias and activation of a float32 tile [rows, columns]."""
     if HAS_BIAS:
         value += to_float32(tl.load(bias + column, mask=within, other=0.0), NATIVE)[None, :]
@@ -37,13 +39,24 @@ def finish(value, bias, column, within, ACTIVATION: tl.constexpr, HAS_BIAS: tl.c
 
 @triton.jit
 def load_weights(
-    codes, scales, row, k, N: tl.constexpr, K: tl.constexpr, FORMAT: tl.constexpr, GROUP: tl.constexpr,
-    BN: tl.constexpr, BK: tl.constexpr, NATIVE: tl.constexpr,
+    codes,
+    scales,
+    row,
+    k,
+    N: tl.constexpr,
+    K: tl.constexpr,
+    FORMAT: tl.constexpr,
+    GROUP: tl.constexpr,
+    BN: tl.constexpr,
+    BK: tl.constexpr,
+    NATIVE: tl.constexpr,
 ):
     """A float32 tile [BN, BK] of weights at rows ``row`` (clamped by the caller) and columns ``k`` onwards."""
     if FORMAT == "mxfp4" or FORMAT == "nvfp4" or FORMAT == "int4":
         byte = tl.arange(0, BK // 2)[None, :]
-        packed = tl.load(codes + row[:, None] * (K // 2) + k // 2 + byte, mask=k // 2 + byte < K // 2, other=0)
+        packed = tl.load(
+            codes + row[:, None] * (K // 2) + k // 2 + byte, mask=k // 2 + byte < K // 2, other=0
+        )
         wide = packed.to(tl.int32)
         code = tl.reshape(tl.join(wide & 15, (wide >> 4) & 15), [BN, BK])
         if FORMAT == "int4":
@@ -71,9 +84,23 @@ def load_weights(
 
 @triton.jit
 def block_product_kernel(
-    codes, scales, x, bias, out, M,
-    N: tl.constexpr, K: tl.constexpr, FORMAT: tl.constexpr, GROUP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
-    BK: tl.constexpr, SPLITS: tl.constexpr, ACTIVATION: tl.constexpr, HAS_BIAS: tl.constexpr, NATIVE: tl.constexpr,
+    codes,
+    scales,
+    x,
+    bias,
+    out,
+    M,
+    N: tl.constexpr,
+    K: tl.constexpr,
+    FORMAT: tl.constexpr,
+    GROUP: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+    BK: tl.constexpr,
+    SPLITS: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    NATIVE: tl.constexpr,
 ):
     """One tile [BM, BN] of the result, or of the partial sums of one of SPLITS parts of K."""
     tiles_m = tl.cdiv(M, BM)
@@ -99,7 +126,11 @@ def block_product_kernel(
     inside = (m[:, None] < M) & (column[None, :] < N)
     if SPLITS == 1:
         result = finish(result, bias, column, column < N, ACTIVATION, HAS_BIAS, NATIVE)
-        tl.store(out + m[:, None].to(tl.int64) * N + column[None, :], round_to(result, out.dtype.element_ty, NATIVE), mask=inside)
+        tl.store(
+            out + m[:, None].to(tl.int64) * N + column[None, :],
+            round_to(result, out.dtype.element_ty, NATIVE),
+            mask=inside,
+        )
     else:
         place = (split * M + m)[:, None].to(tl.int64) * N + column[None, :]
         tl.store(out + place, result, mask=inside)
@@ -107,8 +138,16 @@ def block_product_kernel(
 
 @triton.jit
 def add_splits_kernel(
-    partial, bias, out, M, N: tl.constexpr, BN: tl.constexpr, SPLITS: tl.constexpr, ACTIVATION: tl.constexpr,
-    HAS_BIAS: tl.constexpr, NATIVE: tl.constexpr,
+    partial,
+    bias,
+    out,
+    M,
+    N: tl.constexpr,
+    BN: tl.constexpr,
+    SPLITS: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    NATIVE: tl.constexpr,
 ):
     """Partial sums [SPLITS, M, N] to the result, added in order."""
     row = tl.program_id(0).to(tl.int64)
@@ -118,7 +157,9 @@ def add_splits_kernel(
     for split in range(SPLITS):
         total += tl.load(partial + (split * M + row) * N + column, mask=within, other=0.0)[None, :]
     total = finish(total, bias, column, within, ACTIVATION, HAS_BIAS, NATIVE)
-    tl.store(out + row * N + column[None, :], round_to(total, out.dtype.element_ty, NATIVE), mask=within[None, :])
+    tl.store(
+        out + row * N + column[None, :], round_to(total, out.dtype.element_ty, NATIVE), mask=within[None, :]
+    )
 
 
 def launch_block_product(
@@ -143,10 +184,12 @@ def launch_block_product(
     if small:
         options += [
             {"BN": wide, "BK": deep, "SPLITS": parts, "num_warps": 4, "num_stages": stages}
-            for wide in (64, 128)
-            for deep in (128, 256)
-            for parts in (1, 2, 4)
-            for stages in (3, 5)
+            for wide, deep, parts, stages in (
+                (64, 128, 1, 5),
+                (64, 256, 1, 3),
+                (128, 128, 1, 4),
+                (64, 128, 2, 4),
+            )
         ]
 
     def run(config: dict[str, int]) -> None:
@@ -158,13 +201,26 @@ def launch_block_product(
         epilogue = {"ACTIVATION": activation, "HAS_BIAS": bias is not None, "NATIVE": device.native()}
         grid = (device.ceil_div(rows, tile) * device.ceil_div(columns, config["BN"]), parts)
         block_product_kernel[grid](
-            codes, scales, x, addend, target, rows, N=columns, K=depth, FORMAT=form, GROUP=group, BM=tile,
-            **epilogue, **config,
+            codes,
+            scales,
+            x,
+            addend,
+            target,
+            rows,
+            N=columns,
+            K=depth,
+            FORMAT=form,
+            GROUP=group,
+            BM=tile,
+            **epilogue,
+            **config,
         )
         if parts > 1:
             wide = min(1024, device.next_power(columns))
             finish_grid = (rows, device.ceil_div(columns, wide))
-            add_splits_kernel[finish_grid](target, addend, out, rows, N=columns, BN=wide, SPLITS=parts, **epilogue)
+            add_splits_kernel[finish_grid](
+                target, addend, out, rows, N=columns, BN=wide, SPLITS=parts, **epilogue
+            )
 
     tuned("block_product", (form, group, str(x.dtype), tile, columns, depth), x, default, options, run)
     return out

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import tempfile
 import warnings
 from functools import cache
 from pathlib import Path
@@ -43,9 +44,16 @@ def library(name: str) -> ctypes.CDLL | None:
             folder.mkdir(parents=True, exist_ok=True)
             os.environ.setdefault("TORCH_CUDA_ARCH_LIST", f"{major}.{minor}")
             flags = ["-O3", "-std=c++17", f"-gencode=arch=compute_{target},code=sm_{target}"]
-            cpp_extension.load(
-                name, [str(source)], extra_cuda_cflags=flags, build_directory=str(folder), is_python_module=False
-            )
+            # Built aside and moved: another process never sees half a library.
+            with tempfile.TemporaryDirectory(dir=folder) as aside:
+                cpp_extension.load(
+                    name,
+                    [str(source)],
+                    extra_cuda_cflags=flags,
+                    build_directory=aside,
+                    is_python_module=False,
+                )
+                (Path(aside) / shared.name).replace(shared)
         return ctypes.CDLL(str(shared))
     except (OSError, RuntimeError, ImportError) as failure:
         reason = str(failure).strip().splitlines()

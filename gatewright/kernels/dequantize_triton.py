@@ -23,7 +23,14 @@ TYPES = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16, torch.float32: 
 
 @triton.jit
 def dequantize_rows_kernel(
-    codes, scales, out, groups, FORMAT: tl.constexpr, GROUPS: tl.constexpr, DTYPE: tl.constexpr, NATIVE: tl.constexpr
+    codes,
+    scales,
+    out,
+    groups,
+    FORMAT: tl.constexpr,
+    GROUPS: tl.constexpr,
+    DTYPE: tl.constexpr,
+    NATIVE: tl.constexpr,
 ):
     """One tile of GROUPS groups of 8 elements; the tensor is a flat sequence of ``groups`` groups."""
     BITS: tl.constexpr = code_bits(FORMAT)
@@ -49,7 +56,7 @@ def dequantize_rows_kernel(
         high = tl.load(pointer + 2, mask=inside, other=0).to(tl.int64) & 0xFFFF
         word = low | (middle << 16) | (high << 32)
         code = (word[:, None] >> (tl.arange(0, 8).to(tl.int64) * 6)[None, :]).to(tl.int32) & 63
-    if NATIVE and BITS == 4 and DTYPE == tl.bfloat16:
+    if NATIVE and BITS == 4 and tl.bfloat16 == DTYPE:
         pair0, pair1, pair2, pair3 = decode_words(word, scale)
         pairs = tl.join(tl.join(pair0, pair2), tl.join(pair1, pair3))
         value = tl.reshape(pairs, [GROUPS, 4])
@@ -62,7 +69,13 @@ def dequantize_rows_kernel(
 
 @triton.jit
 def dequantize_columns_kernel(
-    codes, scales, out, columns, FORMAT: tl.constexpr, COLUMNS: tl.constexpr, DTYPE: tl.constexpr,
+    codes,
+    scales,
+    out,
+    columns,
+    FORMAT: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DTYPE: tl.constexpr,
     NATIVE: tl.constexpr,
 ):
     """One tile of a block by COLUMNS columns, the blocks running down the rows of a matrix [K, columns]."""
@@ -92,7 +105,9 @@ def dequantize_columns_kernel(
         tl.store(out + place, value, mask=inside[None, :])
 
 
-def launch_dequantize(codes: Tensor, scales: Tensor, form: BlockFormat, dtype: torch.dtype, axis: int) -> Tensor:
+def launch_dequantize(
+    codes: Tensor, scales: Tensor, form: BlockFormat, dtype: torch.dtype, axis: int
+) -> Tensor:
     """Dequantise along ``axis`` (counted from the front); the arguments are checked already."""
     shape = list(codes.shape)
     shape[axis] = form.unpacked(shape[axis])
@@ -112,7 +127,14 @@ def launch_dequantize(codes: Tensor, scales: Tensor, form: BlockFormat, dtype: t
             grid = (device.ceil_div(groups, config["GROUPS"]),)
             dequantize_rows_kernel[grid](codes, scales, out, groups, **common, **config)
 
-        tuned("dequantize_rows", (form.name, str(dtype), device.next_power(groups)), codes, default, options, rows)
+        tuned(
+            "dequantize_rows",
+            (form.name, str(dtype), device.next_power(groups)),
+            codes,
+            default,
+            options,
+            rows,
+        )
         return out
     columns = 1
     for size in shape[axis + 1 :]:

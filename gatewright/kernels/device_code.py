@@ -69,20 +69,19 @@ def decode_element(code, FORMAT: tl.constexpr, NATIVE: tl.constexpr):
     MANTISSA: tl.constexpr = mantissa_bits(FORMAT)
     if exponent_bits(FORMAT) == 0:
         return code.to(tl.float32) * 0.015625
-    elif NATIVE and FORMAT == "mxfp8_e4m3":
+    if NATIVE and FORMAT == "mxfp8_e4m3":
         return code.to(tl.uint8).to(tl.float8e4nv, bitcast=True).to(tl.float32)
-    elif FORMAT == "mxfp8_e5m2":  # the high byte of a half
+    if FORMAT == "mxfp8_e5m2":  # the high byte of a half
         return (code.to(tl.int16) << 8).to(tl.float16, bitcast=True).to(tl.float32)
-    else:
-        wide = code.to(tl.int32)
-        magnitude = (wide & ((1 << (BITS - 1)) - 1)) << (23 - MANTISSA)
-        sign = (wide >> (BITS - 1)) << 31
-        # The code's exponent and fraction sit at float32's, subnormals included: only the bias differs.
-        value = (magnitude | sign).to(tl.float32, bitcast=True)
-        value = value * tl.cast((254 - exponent_bias(FORMAT)) << 23, tl.int32).to(tl.float32, bitcast=True)
-        if special_codes(FORMAT) == "nan":
-            value = tl.where((wide & 0x7F) == 0x7F, float("nan"), value)
-        return value
+    wide = code.to(tl.int32)
+    magnitude = (wide & ((1 << (BITS - 1)) - 1)) << (23 - MANTISSA)
+    sign = (wide >> (BITS - 1)) << 31
+    # The code's exponent and fraction sit at float32's, subnormals included: only the bias differs.
+    value = (magnitude | sign).to(tl.float32, bitcast=True)
+    value = value * tl.cast((254 - exponent_bias(FORMAT)) << 23, tl.int32).to(tl.float32, bitcast=True)
+    if special_codes(FORMAT) == "nan":
+        value = tl.where((wide & 0x7F) == 0x7F, float("nan"), value)
+    return value
 
 
 @triton.jit
@@ -90,8 +89,7 @@ def decode_units(code, FORMAT: tl.constexpr, NATIVE: tl.constexpr):
     """Element codes as float32 in the unit that ``unit_scale`` puts into the scale: MXINT8 stays an integer."""
     if exponent_bits(FORMAT) == 0:
         return code.to(tl.float32)
-    else:
-        return decode_element(code, FORMAT, NATIVE)
+    return decode_element(code, FORMAT, NATIVE)
 
 
 @triton.jit
@@ -99,8 +97,7 @@ def unit_scale(code, FORMAT: tl.constexpr, NATIVE: tl.constexpr):
     """The float32 scale of ``decode_units`` (exact: 2^-133 is a float32)."""
     if exponent_bits(FORMAT) == 0:
         return decode_scale(code, FORMAT, NATIVE) * 0.015625
-    else:
-        return decode_scale(code, FORMAT, NATIVE)
+    return decode_scale(code, FORMAT, NATIVE)
 
 
 @triton.jit
@@ -110,8 +107,7 @@ def exponential2(value, NATIVE: tl.constexpr):
         return tl.inline_asm_elementwise(
             "ex2.approx.ftz.f32 $0, $1;", "=f,f", [value], dtype=tl.float32, is_pure=True, pack=1
         )
-    else:
-        return tl.exp2(value)
+    return tl.exp2(value)
 
 
 @triton.jit
@@ -119,22 +115,20 @@ def decode_scale(code, FORMAT: tl.constexpr, NATIVE: tl.constexpr):
     """The float32 value of scale codes."""
     if scale_format(FORMAT) == "e4m3":
         return decode_element(code, "mxfp8_e4m3", NATIVE)
-    else:
-        wide = code.to(tl.int32)
-        bits = tl.where(wide == 0, 0x00400000, wide << 23)  # 2^-127 is a subnormal
-        return tl.where(wide == 255, 0x7FC00000, bits).to(tl.float32, bitcast=True)
+    wide = code.to(tl.int32)
+    bits = tl.where(wide == 0, 0x00400000, wide << 23)  # 2^-127 is a subnormal
+    return tl.where(wide == 255, 0x7FC00000, bits).to(tl.float32, bitcast=True)
 
 
 @triton.jit
 def round_to(value, DTYPE: tl.constexpr, NATIVE: tl.constexpr):
     """float32 values as ``DTYPE``, nearest even; without NATIVE a bfloat16 is made of integers."""
-    if DTYPE == tl.bfloat16 and not NATIVE:
+    if tl.bfloat16 == DTYPE and not NATIVE:
         bits = value.to(tl.int32, bitcast=True)
         rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
         rounded = tl.where((bits & 0x7FFFFFFF) > 0x7F800000, 0x7FC0, rounded)
         return rounded.to(tl.int16).to(tl.bfloat16, bitcast=True)
-    else:
-        return value.to(DTYPE)
+    return value.to(DTYPE)
 
 
 @triton.jit
@@ -142,8 +136,7 @@ def to_float32(value, NATIVE: tl.constexpr):
     """Any float as float32; the interpreter's own widening of bfloat16 is bypassed."""
     if value.dtype == tl.bfloat16 and not NATIVE:
         return (value.to(tl.int16, bitcast=True).to(tl.int32) << 16).to(tl.float32, bitcast=True)
-    else:
-        return value.to(tl.float32)
+    return value.to(tl.float32)
 
 
 @triton.jit
@@ -154,9 +147,8 @@ def encode_scale(amax_bits, FORMAT: tl.constexpr, NATIVE: tl.constexpr):
         quotient = tl.minimum(tl.maximum(quotient, 0.015625), 448.0)
         code = encode_element(quotient, "mxfp8_e4m3", NATIVE)
         return tl.where(amax_bits >= 0x7F800000, 0x7F, code)
-    else:
-        code = tl.maximum((amax_bits >> 23) - largest_exponent(FORMAT), 0)
-        return tl.where(amax_bits >= 0x7F800000, 255, code)
+    code = tl.maximum((amax_bits >> 23) - largest_exponent(FORMAT), 0)
+    return tl.where(amax_bits >= 0x7F800000, 255, code)
 
 
 @triton.jit
@@ -165,8 +157,7 @@ def apply_inverse_scale(value, scale, FORMAT: tl.constexpr, NATIVE: tl.constexpr
     if scale_format(FORMAT) == "e4m3":
         divisor = decode_scale(scale, FORMAT, NATIVE)
         return tl.div_rn(value, tl.broadcast_to(divisor, value.shape))
-    else:
-        return value * decode_scale(254 - tl.minimum(scale, 254), FORMAT, NATIVE)
+    return value * decode_scale(254 - tl.minimum(scale, 254), FORMAT, NATIVE)
 
 
 @triton.jit
@@ -182,22 +173,20 @@ def encode_element(value, FORMAT: tl.constexpr, NATIVE: tl.constexpr, WIDE: tl.c
         scaled = tl.minimum(tl.maximum(value * 64.0, -127.0), 127.0)
         # 1.5 x 2^23 leaves the integer, nearest even, in the low bits.
         return (scaled + 12582912.0).to(tl.int32, bitcast=True) & 0xFF
-    elif NATIVE and FORMAT == "mxfp8_e4m3":
+    if NATIVE and FORMAT == "mxfp8_e4m3":
         return value.to(tl.float8e4nv).to(tl.uint8, bitcast=True).to(tl.int32)
-    else:
-        bits = value.to(tl.int32, bitcast=True)
-        sign = (bits >> (32 - BITS)) & (1 << (BITS - 1))
-        if WIDE:
-            # A power of two whose last place is the value's step rounds the sum to that step.
-            magnitude = tl.minimum(tl.abs(value), largest_value(FORMAT))
-            power = tl.maximum(magnitude.to(tl.int32, bitcast=True) & 0x7F800000, (128 - BIAS) << 23)
-            magic = power + (SHIFT << 23)
-            total = magnitude + magic.to(tl.float32, bitcast=True)
-            units = total.to(tl.int32, bitcast=True) - magic
-            return ((power >> SHIFT) - ((128 - BIAS) << (23 - SHIFT)) + units) | sign
-        else:
-            # Scaled so that the format's subnormals are float32's, the code is the bits, rounded.
-            small = tl.cast(BIAS << 23, tl.int32).to(tl.float32, bitcast=True)
-            shifted = (tl.abs(value) * small).to(tl.int32, bitcast=True)
-            code = (shifted + ((1 << (SHIFT - 1)) - 1) + ((shifted >> SHIFT) & 1)) >> SHIFT
-            return tl.minimum(code, largest_code(FORMAT)) | sign
+    bits = value.to(tl.int32, bitcast=True)
+    sign = (bits >> (32 - BITS)) & (1 << (BITS - 1))
+    if WIDE:
+        # A power of two whose last place is the value's step rounds the sum to that step.
+        magnitude = tl.minimum(tl.abs(value), largest_value(FORMAT))
+        power = tl.maximum(magnitude.to(tl.int32, bitcast=True) & 0x7F800000, (128 - BIAS) << 23)
+        magic = power + (SHIFT << 23)
+        total = magnitude + magic.to(tl.float32, bitcast=True)
+        units = total.to(tl.int32, bitcast=True) - magic
+        return ((power >> SHIFT) - ((128 - BIAS) << (23 - SHIFT)) + units) | sign
+    # Scaled so that the format's subnormals are float32's, the code is the bits, rounded.
+    small = tl.cast(BIAS << 23, tl.int32).to(tl.float32, bitcast=True)
+    shifted = (tl.abs(value) * small).to(tl.int32, bitcast=True)
+    code = (shifted + ((1 << (SHIFT - 1)) - 1) + ((shifted >> SHIFT) & 1)) >> SHIFT
+    return tl.minimum(code, largest_code(FORMAT)) | sign

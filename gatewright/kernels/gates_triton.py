@@ -24,17 +24,24 @@ def gate_value(value, KIND: tl.constexpr):
     """GELU (exact or with tanh) or SiLU of float32 values."""
     if KIND == 0:
         return 0.5 * value * (1.0 + tl.erf(value * 0.7071067811865476))
-    elif KIND == 1:
+    if KIND == 1:
         inner = 0.7978845608028654 * (value + 0.044715 * value * value * value)
         return value / (1.0 + tl.exp(-2.0 * inner))
-    else:
-        return value / (1.0 + tl.exp(-value))
+    return value / (1.0 + tl.exp(-value))
 
 
 @triton.jit
 def gates_kernel(
-    values, other, out, scales, groups,
-    KIND: tl.constexpr, GROUPS: tl.constexpr, SIZE: tl.constexpr, FORMAT: tl.constexpr, NATIVE: tl.constexpr,
+    values,
+    other,
+    out,
+    scales,
+    groups,
+    KIND: tl.constexpr,
+    GROUPS: tl.constexpr,
+    SIZE: tl.constexpr,
+    FORMAT: tl.constexpr,
+    NATIVE: tl.constexpr,
 ):
     """A tile of GROUPS x SIZE elements of flat tensors: 8 for a plain output, else the block."""
     first = tl.program_id(0).to(tl.int64) * GROUPS
@@ -55,9 +62,7 @@ def gates_kernel(
 
 
 @triton.jit
-def gates_tail_kernel(
-    values, other, out, start, length, KIND: tl.constexpr, NATIVE: tl.constexpr
-):
+def gates_tail_kernel(values, other, out, start, length, KIND: tl.constexpr, NATIVE: tl.constexpr):
     """The last elements, fewer than 8."""
     place = tl.arange(0, 8)
     inside = start + place < length
@@ -69,7 +74,12 @@ def gates_tail_kernel(
 
 
 def launch_gates(
-    kind: int, values: Tensor, other: Tensor | None, out: Tensor, scales: Tensor | None, form: BlockFormat | None
+    kind: int,
+    values: Tensor,
+    other: Tensor | None,
+    out: Tensor,
+    scales: Tensor | None,
+    form: BlockFormat | None,
 ) -> None:
     """Fill ``out`` (and ``scales``) from ``values`` (and ``other``), all contiguous."""
     length = values.numel()
@@ -79,13 +89,25 @@ def launch_gates(
     groups = length // size
     factor = values if other is None else other
     default = {"GROUPS": 2048 // size, "num_warps": 8}
-    options = [{"GROUPS": elements // size, "num_warps": warps} for elements in (1024, 2048, 4096) for warps in (4, 8)]
+    options = [
+        {"GROUPS": elements // size, "num_warps": warps}
+        for elements in (1024, 2048, 4096)
+        for warps in (4, 8)
+    ]
 
     def run(config: dict[str, int]) -> None:
         grid = (device.ceil_div(groups, config["GROUPS"]),)
         gates_kernel[grid](
-            values, factor, out, out if scales is None else scales, groups,
-            KIND=kind, SIZE=size, FORMAT=form.name if form else "", NATIVE=device.native(), **config,
+            values,
+            factor,
+            out,
+            out if scales is None else scales,
+            groups,
+            KIND=kind,
+            SIZE=size,
+            FORMAT=form.name if form else "",
+            NATIVE=device.native(),
+            **config,
         )
 
     if groups:
@@ -93,5 +115,3 @@ def launch_gates(
         tuned("gates", key, values, default, options, run)
     if form is None and length % 8:
         gates_tail_kernel[(1,)](values, factor, out, groups * 8, length, KIND=kind, NATIVE=device.native())
-
-

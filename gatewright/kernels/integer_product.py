@@ -89,7 +89,16 @@ def _integer_linear(
         out = torch.empty((rows.shape[0], weights.shape[0]), dtype=dtype, device=x.device)
         addend = None if bias is None else bias.contiguous()
         launch_integer_product(
-            rows.contiguous(), weights.contiguous(), addend, out, relu, shift, rounding, overflow, width, signed
+            rows.contiguous(),
+            weights.contiguous(),
+            addend,
+            out,
+            relu,
+            shift,
+            rounding,
+            overflow,
+            width,
+            signed,
         )
         return out.reshape(shape)
     found = reference_integer_linear(rows, weights, bias, relu, shift, rounding, overflow, width, signed)
@@ -140,5 +149,7 @@ def integer_linear(
     check_choice("rounding", rounding, ROUNDINGS)
     check_choice("overflow", overflow, OVERFLOWS)
     if not 0 <= shift <= 40 or not 1 <= width <= (32 if signed else 31):
-        raise error("GW0506", f"`shift` is {shift} and `width` {width}", help="use 0..40 and 1..32 (31 unsigned)")
+        raise error(
+            "GW0506", f"`shift` is {shift} and `width` {width}", help="use 0..40 and 1..32 (31 unsigned)"
+        )
     return _integer_linear(x, weights, bias, relu, shift, rounding, overflow, width, signed)

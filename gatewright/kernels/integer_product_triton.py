@@ -8,7 +8,6 @@ Floor: 2 M N K operations over the int8 rate.
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -26,18 +25,17 @@ def round_shift(value, shift, ROUNDING: tl.constexpr):
     one = tl.cast(1, tl.int64) << shift
     if ROUNDING == "floor":
         return floor
-    elif ROUNDING == "toward_zero":
+    if ROUNDING == "toward_zero":
         return floor + ((remainder > 0) & (value < 0)).to(tl.int64)
-    elif ROUNDING == "half_up":
+    if ROUNDING == "half_up":
         return floor + (twice >= one).to(tl.int64)
-    elif ROUNDING == "half_down":
+    if ROUNDING == "half_down":
         return floor + (twice > one).to(tl.int64)
-    elif ROUNDING == "half_zero":
+    if ROUNDING == "half_zero":
         return floor + ((twice > one) | ((twice == one) & (value < 0))).to(tl.int64)
-    elif ROUNDING == "half_away":
+    if ROUNDING == "half_away":
         return floor + ((twice > one) | ((twice == one) & (value >= 0))).to(tl.int64)
-    else:
-        return floor + ((twice > one) | ((twice == one) & ((floor & 1) != 0))).to(tl.int64)
+    return floor + ((twice > one) | ((twice == one) & ((floor & 1) != 0))).to(tl.int64)
 
 
 @triton.jit
@@ -45,25 +43,40 @@ def limit(value, low, high, OVERFLOW: tl.constexpr, WIDTH: tl.constexpr, SIGNED:
     """An int64 limited to the output's codes."""
     if OVERFLOW == "saturate":
         return tl.minimum(tl.maximum(value, low), high)
-    elif OVERFLOW == "saturate_symmetric":
+    if OVERFLOW == "saturate_symmetric":
         bottom = low * 0 - high if SIGNED else low
         return tl.minimum(tl.maximum(value, bottom), high)
-    elif OVERFLOW == "saturate_zero":
+    if OVERFLOW == "saturate_zero":
         return tl.where((value >= low) & (value <= high), value, 0)
-    else:
-        kept = value & ((tl.cast(1, tl.int64) << WIDTH) - 1)
-        if SIGNED:
-            half = tl.cast(1, tl.int64) << (WIDTH - 1)
-            kept = (kept ^ half) - half
-        return kept
+    kept = value & ((tl.cast(1, tl.int64) << WIDTH) - 1)
+    if SIGNED:
+        half = tl.cast(1, tl.int64) << (WIDTH - 1)
+        kept = (kept ^ half) - half
+    return kept
 
 
 @triton.jit
 def integer_product_kernel(
-    x, weights, bias, out, M, shift, low, high,
-    N: tl.constexpr, K: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, RELU: tl.constexpr,
-    HAS_BIAS: tl.constexpr, ROUNDING: tl.constexpr, OVERFLOW: tl.constexpr, WIDTH: tl.constexpr,
-    SIGNED: tl.constexpr, NATIVE: tl.constexpr,
+    x,
+    weights,
+    bias,
+    out,
+    M,
+    shift,
+    low,
+    high,
+    N: tl.constexpr,
+    K: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+    BK: tl.constexpr,
+    RELU: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    ROUNDING: tl.constexpr,
+    OVERFLOW: tl.constexpr,
+    WIDTH: tl.constexpr,
+    SIGNED: tl.constexpr,
+    NATIVE: tl.constexpr,
 ):
     """One tile [BM, BN]; tiles go down groups of 8 rows of tiles, so that the L2 cache serves both operands."""
     tiles_m = tl.cdiv(M, BM)
@@ -121,8 +134,12 @@ def launch_integer_product(
     else:
         options = [default] + [
             {"BM": tall, "BN": wide, "BK": deep, "num_warps": 8, "num_stages": stages}
-            for tall, wide in ((128, 128), (128, 256), (256, 128))
-            for deep, stages in ((64, 4), (128, 3), (128, 4))
+            for tall, wide, deep, stages in (
+                (128, 128, 128, 4),
+                (128, 256, 64, 4),
+                (256, 128, 128, 3),
+                (128, 256, 128, 4),
+            )
         ]
 
     def run(config: dict[str, int]) -> None:
@@ -133,4 +150,6 @@ def launch_integer_product(
             NATIVE=device.native(), **config,
         )  # fmt: skip
 
-    tuned("integer_product", (device.next_power(rows), columns, depth, str(out.dtype)), x, default, options, run)
+    tuned(
+        "integer_product", (device.next_power(rows), columns, depth, str(out.dtype)), x, default, options, run
+    )

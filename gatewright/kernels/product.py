@@ -15,7 +15,14 @@ from torch import Tensor
 
 from gatewright.diagnostics import error
 from gatewright.kernels import device
-from gatewright.kernels.arguments import check_blocks, check_choice, check_devices, check_dtype, check_float, check_shape
+from gatewright.kernels.arguments import (
+    check_blocks,
+    check_choice,
+    check_devices,
+    check_dtype,
+    check_float,
+    check_shape,
+)
 from gatewright.kernels.convert import dequantize
 from gatewright.kernels.formats import block_format
 
@@ -55,7 +62,9 @@ def reference_linear(
 
 
 @torch.library.custom_op("gatewright::linear", mutates_args=())
-def _linear(x: Tensor, codes: Tensor, scales: Tensor, form: str, bias: Tensor | None, activation: str) -> Tensor:
+def _linear(
+    x: Tensor, codes: Tensor, scales: Tensor, form: str, bias: Tensor | None, activation: str
+) -> Tensor:
     rows = x.reshape(-1, x.shape[-1])
     device.record("linear_" + form, x)
     depth = x.shape[-1]
@@ -97,7 +106,9 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     weights = _decoded(codes, scales, ctx.form, x.dtype)
     if ctx.activation != "none":
         with torch.enable_grad():
-            before = F.linear(x, weights, None if bias is None else bias.to(x.dtype)).detach().requires_grad_()
+            before = (
+                F.linear(x, weights, None if bias is None else bias.to(x.dtype)).detach().requires_grad_()
+            )
             (gradient,) = torch.autograd.grad(activate(before, ctx.activation), before, gradient)
     bias_gradient = None
     if bias is not None and ctx.needs_input_grad[4]:

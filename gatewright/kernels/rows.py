@@ -165,7 +165,11 @@ def softmax(values: Tensor, output: str = "") -> Tensor | tuple[Tensor, Tensor]:
 
 
 def layer_norm(
-    values: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, epsilon: float = 1e-5, output: str = ""
+    values: Tensor,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    epsilon: float = 1e-5,
+    output: str = "",
 ) -> Tensor | tuple[Tensor, Tensor]:
     """(x - mean) / sqrt(variance + epsilon) * weight + bias along the last axis. Errors as ``softmax``."""
     return _norm("layer_norm", values, weight, bias, epsilon, output)

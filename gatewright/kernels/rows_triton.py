@@ -23,9 +23,21 @@ SOFTMAX, LAYER_NORM, RMS_NORM = 0, 1, 2
 
 @triton.jit
 def rows_kernel(
-    values, weight, bias, out, scales, rows, epsilon,
-    KIND: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr, TURNS: tl.constexpr, FORMAT: tl.constexpr,
-    HAS_WEIGHT: tl.constexpr, HAS_BIAS: tl.constexpr, NATIVE: tl.constexpr,
+    values,
+    weight,
+    bias,
+    out,
+    scales,
+    rows,
+    epsilon,
+    KIND: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PADDED: tl.constexpr,
+    TURNS: tl.constexpr,
+    FORMAT: tl.constexpr,
+    HAS_WEIGHT: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    NATIVE: tl.constexpr,
 ):
     """Rows ``program``, ``program + programs`` ... of a [rows, WIDTH] matrix, TURNS of them."""
     column = tl.arange(0, PADDED)
@@ -42,13 +54,19 @@ def rows_kernel(
         row = first + turn * step
         if turn + 1 < TURNS:
             following = row + step
-            ahead = tl.load(values + following * WIDTH + column, mask=column < tl.where(following < rows, WIDTH, 0), other=fill)
+            ahead = tl.load(
+                values + following * WIDTH + column,
+                mask=column < tl.where(following < rows, WIDTH, 0),
+                other=fill,
+            )
         else:
             ahead = raw
         value = to_float32(raw, NATIVE)
         if KIND == 0:
             # A row that is all -inf gives NaN, as PyTorch's does.
-            value = exponential2(value * 1.4426950408889634 - tl.max(value, axis=0) * 1.4426950408889634, NATIVE)
+            value = exponential2(
+                value * 1.4426950408889634 - tl.max(value, axis=0) * 1.4426950408889634, NATIVE
+            )
             value = value * (1.0 / tl.sum(value, axis=0))
         else:
             if KIND == 1:

@@ -34,7 +34,9 @@ def _fixed_seed() -> None:
 
 def _launches() -> dict[str, int]:
     device = sys.modules.get("gatewright.kernels.device")
-    return {} if device is None else {"{} on {}".format(*key): count for key, count in device.LAUNCHES.items()}
+    return (
+        {} if device is None else {"{} on {}".format(*key): count for key, count in device.LAUNCHES.items()}
+    )
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -32,7 +32,7 @@ class Row:
     met: bool | None = None
     correct: bool = True
     note: str = ""
-    intensity: float = 0.0
+    share: float = 0.0  # of the copy or read bandwidth; 0 where that does not bound
 
     @property
     def rate(self) -> float:
@@ -44,13 +44,63 @@ class Row:
         return {**asdict(self), "rate": round(self.rate, 1)}
 
 
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The bandwidths (GB/s) that this run's rows are held against, and whether to time ``torch.compile``."""
+
+    copy: float
+    read: float
+    compiled: bool
+
+    def bandwidth_row(
+        self,
+        group: str,
+        what: str,
+        variant: str,
+        taken: float,
+        work: float,
+        goal: float | None,
+        correct: bool = True,
+    ) -> Row:
+        """A row bound by bytes read and written; ``goal`` is a share of the copy bandwidth."""
+        share = work / taken * 1e-6 / self.copy
+        text, met = ("", None) if goal is None else (f"{goal:.0%} of copy", share >= goal)
+        return Row(
+            group, what, variant, taken, work, "GB/s", text, met, correct, f"{share:.1%} of copy", share
+        )
+
+    def read_row(
+        self,
+        group: str,
+        what: str,
+        variant: str,
+        taken: float,
+        work: float,
+        correct: bool = True,
+        note: str = "",
+    ) -> Row:
+        """A row bound by bytes read."""
+        share = work / taken * 1e-6 / self.read
+        text = f"{share:.1%} of read" + (f", {note}" if note else "")
+        return Row(group, what, variant, taken, work, "GB/s", "", None, correct, text, share)
+
+    def compute_row(
+        self, group: str, what: str, variant: str, taken: float, work: float, goal: str = "", met: bool | None = None,
+        correct: bool = True, note: str = "",
+    ) -> Row:  # fmt: skip
+        """A row bound by operations."""
+        return Row(group, what, variant, taken, work, "TFLOP/s", goal, met, correct, note)
+
+
 def rotation(sets: Callable[[], Any], size: int, limit: int = 64) -> list[Any]:
     """Input sets of ``size`` bytes each, enough of them to leave nothing in the L2 cache."""
     count = min(limit, max(2, -(-L2_MULTIPLE // max(size, 1))))
     return [sets() for _ in range(count)]
 
 
-def milliseconds(call: Callable[..., Any], sets: Sequence[Any], target: float = 4.0, repeat: int = 7) -> float:
+def milliseconds(
+    call: Callable[..., Any], sets: Sequence[Any], target: float = 4.0, repeat: int = 7
+) -> float:
     """The median time of one ``call(*set)``, over graph replays of at least ``target`` ms."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())

@@ -1,0 +1,1 @@
+"""Benchmarks of the GPU kernels: ``python -m benchmarks.gpu``."""

@@ -1,0 +1,85 @@
+"""Attention: decode over a block-format cache, and prefill, against PyTorch's cuDNN and flash kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from benchmarks.gpu.measure import Context, Row, milliseconds, relative_error, rotation
+from gatewright.kernels import attention, convert
+
+BATCH, HEADS, TOKENS, DEPTH = 4, 32, 4096, 128
+
+
+def rows(context: Context) -> Iterator[Row]:
+    """Decode, then prefill."""
+    yield from decode_rows(context)
+    for causal in (False, True):
+        yield from prefill_rows(context, causal)
+
+
+def decode_rows(context: Context) -> Iterator[Row]:
+    """One query token over the whole cache."""
+    elements = 2 * BATCH * HEADS * TOKENS * DEPTH
+    shape = (BATCH, HEADS, TOKENS, DEPTH)
+
+    def make() -> tuple[torch.Tensor, ...]:
+        return tuple(
+            torch.randn(BATCH, HEADS, length, DEPTH, device="cuda").bfloat16()
+            for length in (1, TOKENS, TOKENS)
+        )
+
+    sets = [make() for _ in range(2)]
+    with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+        library = milliseconds(F.scaled_dot_product_attention, sets)
+    what = f"decode B{BATCH} H{HEADS} S{TOKENS} D{DEPTH}"
+    yield context.read_row("attention", f"{what} bfloat16 cache", "cudnn", library, 2 * elements)
+    for form in ("mxint8", "mxfp8"):
+        caches = rotation(
+            lambda form=form: (
+                torch.randn(BATCH, HEADS, DEPTH, device="cuda").bfloat16(),
+                convert.quantize(torch.randn(shape, device="cuda"), form),
+                convert.quantize(torch.randn(shape, device="cuda"), form),
+            ),
+            elements,
+        )
+        query, keys, values = caches[0]
+        plain = [convert.dequantize(*each, form, torch.float32) for each in (keys, values)]
+        expected = attention.reference_attention(query.unsqueeze(2), *plain, False, DEPTH**-0.5).squeeze(2)
+        found = attention.attention_decode(query, keys, values, form)
+        taken = milliseconds(lambda q, k, v, form=form: attention.attention_decode(q, k, v, form), caches)
+        work = elements * (1 + 1 / 32)
+        share = work / taken * 1e-6 / context.read
+        row = context.read_row("attention", f"{what} {form} cache", "triton", taken, work,
+                               correct=relative_error(found, expected) < 5e-3,
+                               note=f"{library / taken:.2f}x cuDNN bfloat16")  # fmt: skip
+        row.goal, row.met = "80% of read, 1.6x cuDNN", share >= 0.8 and library / taken >= 1.6
+        yield row
+
+
+def prefill_rows(context: Context, causal: bool) -> Iterator[Row]:
+    """All queries at once."""
+    operations = 4.0 * BATCH * HEADS * TOKENS * TOKENS * DEPTH * (0.5 if causal else 1.0)
+    sets = [
+        tuple(torch.randn(3, BATCH, HEADS, TOKENS, DEPTH, device="cuda").bfloat16().unbind(0))
+        for _ in range(2)
+    ]
+    what = f"prefill B{BATCH} H{HEADS} S{TOKENS} D{DEPTH} {'causal' if causal else 'full'}"
+    library = float("inf")
+    for name, backend in (("cudnn", SDPBackend.CUDNN_ATTENTION), ("flash", SDPBackend.FLASH_ATTENTION)):
+        with sdpa_kernel(backend):
+            taken = milliseconds(
+                lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=causal), sets, 20.0
+            )
+        library = min(library, taken)
+        yield context.compute_row("attention", what, name, taken, operations)
+    q, k, v = (each[:1, :2] for each in sets[0])
+    expected = attention.reference_attention(q, k, v, causal, DEPTH**-0.5)
+    found = attention.attention(*sets[0], causal=causal)[:1, :2]
+    taken = milliseconds(lambda q, k, v: attention.attention(q, k, v, causal), sets, 20.0)
+    yield context.compute_row("attention", what, "triton", taken, operations, goal="70% of cuDNN",
+                              met=library / taken >= 0.7, correct=relative_error(found, expected) < 6e-3,
+                              note=f"{library / taken:.2f}x cuDNN")  # fmt: skip

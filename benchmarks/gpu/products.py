@@ -1,0 +1,145 @@
+"""Products with block-format weights against cuBLAS in bfloat16, and the exact int8 product against ``_int_mm``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.gpu.conversions import random_blocks
+from benchmarks.gpu.measure import Context, Row, milliseconds, relative_error, rotation
+from gatewright.kernels import convert, decode_product_cuda, integer_product, product
+from gatewright.kernels.block_product_triton import launch_block_product
+from gatewright.kernels.formats import FORMATS
+
+SIZE = 8192
+DECODE = ("mxint8", "mxfp8_e4m3", "mxfp4", "nvfp4")
+SPEEDUPS = {"mxint8": 1.7, "mxfp4": 3.0}
+
+
+def rows(context: Context) -> Iterator[Row]:
+    """Few rows, many rows, and the integer product."""
+    library: dict[int, float] = {}
+    for few in (1, 16):
+        dense = rotation(lambda few=few: (torch.randn(few, SIZE, device="cuda").bfloat16(),
+                                          torch.randn(SIZE, SIZE, device="cuda").bfloat16()), 2 * SIZE * SIZE)  # fmt: skip
+        library[few] = milliseconds(F.linear, dense)
+        yield context.read_row("decode", f"M={few} bfloat16", "cublas", library[few], 2 * SIZE * SIZE)
+        del dense
+    single: dict[str, float] = {}
+    for name in DECODE:
+        for few in (1, 16):
+            yield from decode_rows(context, name, few, library[few], single)
+    yield from grouped_rows(context, library[1])
+    yield from prefill_rows(context)
+    yield from integer_rows(context)
+
+
+def decode_rows(
+    context: Context, name: str, few: int, library: float, single: dict[str, float]
+) -> Iterator[Row]:
+    """One format with ``few`` rows of x, in CUDA C++ and in Triton."""
+    form = FORMATS[name]
+    size = int(SIZE * SIZE * form.bits_per_element / 8)
+    sets = rotation(
+        lambda: (torch.randn(few, SIZE, device="cuda").bfloat16(), *random_blocks(form, SIZE, SIZE)), size
+    )
+    x, codes, scales = sets[0]
+    expected = x.double() @ convert.dequantize(codes, scales, name).double().T
+    finite = ~expected.isnan()
+    variants = {"triton": lambda a, c, s: launch_block_product(a, c, s, name, form.size, None, "none")}
+    if decode_product_cuda.serves(x, SIZE, name):
+        variants["cuda"] = lambda a, c, s: decode_product_cuda.launch_decode_product(
+            a, c, s, name, None, "none"
+        )
+    for variant, call in variants.items():
+        found = call(x, codes, scales)
+        correct = (
+            torch.equal(found.isnan(), ~finite) and relative_error(found[finite], expected[finite]) < 4e-3
+        )
+        taken = milliseconds(call, sets)
+        share = size / taken * 1e-6 / context.read
+        note = f"{library / taken:.2f}x cuBLAS bfloat16"
+        if few == 1:
+            single[name + variant] = taken
+            goal, met = "85% of read", share >= 0.85
+            if name in SPEEDUPS:
+                goal += f", {SPEEDUPS[name]}x cuBLAS"
+                met = met and library / taken >= SPEEDUPS[name]
+        else:
+            ratio = taken / single[name + variant]
+            goal, met = "at most 1.10x M=1", ratio <= 1.10
+            note += f", {ratio:.2f}x its M=1"
+        row = context.read_row("decode", f"M={few} {name}", variant, taken, size, correct=correct, note=note)
+        row.goal, row.met = goal, met
+        yield row
+
+
+def grouped_rows(context: Context, library: float) -> Iterator[Row]:
+    """Plain integer weights with group scales, one row of x."""
+    for bits in (8, 4):
+        size = SIZE * SIZE * bits // 8 + SIZE * SIZE // 128 * 2
+
+        def make(bits: int = bits) -> tuple[Tensor, Tensor, Tensor]:
+            codes = torch.randint(0, 256, (SIZE, SIZE * bits // 8), dtype=torch.uint8, device="cuda")
+            scales = (torch.rand(SIZE, SIZE // 128, device="cuda") * 0.01).bfloat16()
+            return torch.randn(1, SIZE, device="cuda").bfloat16(), codes.view(torch.int8), scales
+
+        sets = rotation(make, size)
+        expected = product.reference_linear(*sets[0], f"int{bits}", None, "none")
+        found = product.group_linear(*sets[0], bits)
+        taken = milliseconds(lambda x, c, s, bits=bits: product.group_linear(x, c, s, bits), sets)
+        yield context.read_row("decode", f"M=1 int{bits} groups of 128", "triton", taken, size,
+                               correct=relative_error(found, expected) < 4e-3,
+                               note=f"{library / taken:.2f}x cuBLAS bfloat16")  # fmt: skip
+
+
+def prefill_rows(context: Context, many: int = 4096) -> Iterator[Row]:
+    """Many rows of x: decoded weights and the library's product."""
+    operations = 2.0 * many * SIZE * SIZE
+    dense = [(torch.randn(many, SIZE, device="cuda").bfloat16(), torch.randn(SIZE, SIZE, device="cuda").bfloat16())
+             for _ in range(3)]  # fmt: skip
+    library = milliseconds(F.linear, dense, 20.0)
+    yield context.compute_row("prefill", f"M={many} bfloat16", "cublas", library, operations)
+    for name in ("mxint8", "mxfp8_e4m3", "mxfp4", "nvfp4"):
+        sets = [(dense[index][0], *convert.quantize(dense[index][1], name)) for index in range(3)]
+        x, codes, scales = sets[0]
+        expected = x[:64].double() @ convert.dequantize(codes, scales, name).double().T
+        found = product.block_linear(x, codes, scales, name)[:64]
+        taken = milliseconds(lambda a, c, s, name=name: product.block_linear(a, c, s, name), sets, 20.0)
+        yield context.compute_row("prefill", f"M={many} {name} weights", "decode + cublas", taken, operations,
+                                  goal="90% of bfloat16", met=library / taken >= 0.9,
+                                  correct=relative_error(found, expected) < 4e-3,
+                                  note=f"{library / taken:.2f}x cuBLAS bfloat16")  # fmt: skip
+
+
+def integer_rows(context: Context, many: int = 4096) -> Iterator[Row]:
+    """The exact int8 product: ``_int_mm`` with its fast layout, and ours with the cast fused."""
+    operations = 2.0 * many * SIZE * SIZE
+    sets = [tuple(torch.randint(-128, 128, (rows, SIZE), device="cuda").to(torch.int8) for rows in (many, SIZE))
+            for _ in range(3)]  # fmt: skip
+    library = milliseconds(lambda x, w: torch._int_mm(x, w.T), sets, 20.0)
+    yield context.compute_row("integer", f"M={many} int8 -> int32", "_int_mm", library, operations)
+    for variant, shift in (("fused cast", 12), ("exact sums", None)):
+        x, w = sets[0]
+        found = integer_product.integer_linear(x, w, shift=shift)[:64]
+        keep = (
+            x[:64],
+            w,
+            None,
+            False,
+            shift or 0,
+            "half_even",
+            "saturate" if shift else "",
+            8 if shift else 32,
+            True,
+        )
+        correct = torch.equal(found.long(), integer_product.reference_integer_linear(*keep))
+        taken = milliseconds(
+            lambda x, w, shift=shift: integer_product.integer_linear(x, w, shift=shift), sets, 20.0
+        )
+        yield context.compute_row("integer", f"M={many} int8 -> {'int8' if shift else 'int32'}", variant, taken,
+                                  operations, goal="80% of _int_mm", met=library / taken >= 0.8, correct=correct,
+                                  note=f"{library / taken:.2f}x _int_mm")  # fmt: skip

@@ -1,0 +1,79 @@
+"""Softmax, norms and gates against the copy bandwidth, eager PyTorch and ``torch.compile``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.gpu.measure import Context, Row, milliseconds, relative_error, rotation
+from gatewright.kernels import rows as ours
+
+HEIGHT = 8192
+
+
+def cases(width: int) -> dict[str, tuple[Callable[..., Any], Callable[..., Any], int]]:
+    """Our call, PyTorch's, and how many [HEIGHT, width] tensors are read and written."""
+    gain = torch.randn(width, device="cuda").bfloat16()
+    shift = torch.randn(width, device="cuda").bfloat16()
+    return {
+        "softmax": (ours.softmax, lambda x: torch.softmax(x, -1), 2),
+        "layer_norm": (
+            lambda x: ours.layer_norm(x, gain, shift),
+            lambda x: F.layer_norm(x, (width,), gain, shift),
+            2,
+        ),
+        "rms_norm": (lambda x: ours.rms_norm(x, gain), lambda x: F.rms_norm(x, (width,), gain, 1e-6), 2),
+    }
+
+
+def gate(x: Tensor, up: Tensor) -> Tensor:
+    """What plain PyTorch does."""
+    return F.silu(x) * up
+
+
+def rows(context: Context) -> Iterator[Row]:
+    """Rows of three widths, then the gates."""
+    for width in (1024, 4096, 16384):
+        size = HEIGHT * width * 2
+        sets = rotation(lambda width=width: (torch.randn(HEIGHT, width, device="cuda").bfloat16(),), size)
+        for name, (call, plain, passes) in cases(width).items():
+            yield from compare(context, f"{name} {HEIGHT} x {width}", call, plain, sets, passes * size, width)
+    width = 4096
+    sets = rotation(
+        lambda: tuple(torch.randn(2, HEIGHT, width, device="cuda").bfloat16()), 4 * HEIGHT * width
+    )
+    yield from compare(
+        context, f"silu_gate {HEIGHT} x {width}", ours.silu_gate, gate, sets, 6 * HEIGHT * width, width
+    )
+    single = [(each[0],) for each in sets]
+    yield from compare(
+        context, f"gelu {HEIGHT} x {width}", ours.gelu, F.gelu, single, 4 * HEIGHT * width, width
+    )
+    work = HEIGHT * width * (2 + 1 + 1 / 32)
+    taken = milliseconds(lambda x: ours.rms_norm(x, output="mxint8"), single)
+    yield context.bandwidth_row("rows", f"rms_norm -> mxint8 {HEIGHT} x {width}", "triton", taken, work, 0.93)
+
+
+def compare(
+    context: Context, what: str, call: Callable[..., Any], plain: Callable[..., Any], sets: list[Any], work: float,
+    width: int,
+) -> Iterator[Row]:  # fmt: skip
+    """Ours beside the others on the same inputs."""
+    expected = plain(*(each.double() if width <= 4096 else each.float() for each in sets[0])) if "norm" not in what \
+        else plain(*sets[0])  # fmt: skip
+    times = {"eager": milliseconds(plain, sets)}
+    if context.compiled:
+        times["compile"] = milliseconds(torch.compile(plain, dynamic=False), sets)
+    for variant, taken in times.items():
+        yield context.bandwidth_row("rows", what, variant, taken, work, None)
+    found = call(*sets[0])
+    taken = milliseconds(call, sets)
+    row = context.bandwidth_row("rows", what, "triton", taken, work, 0.93 if width >= 4096 else None,
+                                relative_error(found, expected) < 6e-3)  # fmt: skip
+    if width < 4096:
+        row.goal, row.met = "best of all", taken <= min(times.values()) * 1.005
+    yield row
