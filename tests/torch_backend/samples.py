@@ -31,7 +31,9 @@ def sample_graph(sample: Sample, generator: np.random.Generator) -> Graph:
     return builder.finish([builder.add(sample.op, *operands, name="result")], ["result"])
 
 
-def random_reals(spec: CastSpec, shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.float64]:
+def random_reals(
+    spec: CastSpec, shape: tuple[int, ...], generator: np.random.Generator
+) -> NDArray[np.float64]:
     """Reals around the format's range, corner codes and ties included."""
     assert isinstance(spec.format, Fixed)
     low, high = spec.format.code_interval()

@@ -26,7 +26,7 @@ def reals(format: Fixed, dtype: torch.dtype) -> torch.Tensor:
         [low, high, low - 0.5, high + 0.5, 0.5, -0.5, 1.5, -1.5, 0.25, 1e-30, -1e-30, 3.0 * high, 3.0 * low],
         2.0 ** np.arange(-30, 60), -(2.0 ** np.arange(-30, 60)),
     ])  # fmt: skip
-    values = torch.from_numpy(codes * 2.0 ** -format.fraction_bits).to(dtype)
+    values = torch.from_numpy(codes * 2.0**-format.fraction_bits).to(dtype)
     infinity = torch.tensor(float("inf"), dtype=dtype)
     return torch.cat([values, torch.nextafter(values, infinity), torch.nextafter(values, -infinity)])
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from gatewright.backends.torch.module import Module, load_class
 from gatewright.backends.torch.printer import print_module
-from gatewright.ir.graph import Graph
+from gatewright.ir.graph import Graph, Node
+from gatewright.ir.ops.constant import Constant
+from gatewright.ir.types import Tensor
 
 
 def build_module(graph: Graph, original: str = "") -> Module:
@@ -22,3 +26,22 @@ def build_module(graph: Graph, original: str = "") -> Module:
         with torch.no_grad():
             held.copy_(torch.from_numpy(tensor.array.copy()))
     return module.eval()
+
+
+def with_weights(graph: Graph, module: torch.nn.Module) -> Graph:
+    """``graph`` with its named constants taken from ``module``, for example after training.
+
+    Values keep their names and casts. Constants that the module does not have stay as they are.
+    """
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    return replace(graph, nodes=tuple(_updated(node, tensors) for node in graph.nodes))
+
+
+def _updated(node: Node, tensors: dict[str, torch.Tensor]) -> Node:
+    op = node.op
+    if not isinstance(op, Constant) or op.source not in tensors:
+        return node
+    found = tensors[op.source].detach().double().cpu().numpy()
+    if found.shape != op.data.shape:
+        return node
+    return replace(node, op=replace(op, data=Tensor(found)))

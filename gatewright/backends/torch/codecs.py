@@ -65,11 +65,15 @@ class Codec:
         """The values that `values` (floating, any type; the result has it too) are cast to."""
         raise AssertionError
 
-    def encode(self, values: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
+    def encode(
+        self, values: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Element codes in the shape of `values`, and scale codes or None."""
         raise AssertionError
 
-    def decode(self, codes: Tensor, scales: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
+    def decode(
+        self, codes: Tensor, scales: Tensor | None = None, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
         """The values of codes."""
         raise AssertionError
 
@@ -109,10 +113,14 @@ class RealCodec(Codec):
     def quantize(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return values
 
-    def encode(self, values: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
+    def encode(
+        self, values: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         raise error("GW0217", "real has no codes", note="it stands for values before any cast")
 
-    def decode(self, codes: Tensor, scales: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
+    def decode(
+        self, codes: Tensor, scales: Tensor | None = None, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
         raise error("GW0217", "real has no codes", note="it stands for values before any cast")
 
     def inside(self, values: Tensor) -> Tensor:
@@ -144,10 +152,14 @@ class ScalarCodec(Codec):
             target.copy_(self.plan.fast.round_(single[:count].copy_(source), True, scratch.rows(count)))
         return result
 
-    def encode(self, values: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
+    def encode(
+        self, values: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         return codes_of(self.plan.quantize_double(values.double(), generator), self.element), None
 
-    def decode(self, codes: Tensor, scales: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
+    def decode(
+        self, codes: Tensor, scales: Tensor | None = None, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
         return values_of(codes, self.element).to(dtype)
 
     def inside(self, values: Tensor) -> Tensor:
@@ -219,7 +231,12 @@ class BlockCodec(Codec):
     def quantize(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
         axes = self._axes(values)
         fast = self.fast and values.dtype != torch.float64
-        if fast and axes == (values.ndim - 1,) and values.shape[-1] % self.sizes[0] == 0 and _in_pieces(values):
+        if (
+            fast
+            and axes == (values.ndim - 1,)
+            and values.shape[-1] % self.sizes[0] == 0
+            and _in_pieces(values)
+        ):
             return self._quantize_pieces(values)
         layout = self._split(values if fast else values.double(), axes)
         elements, scales = self._parts(layout, fast, generator)
@@ -240,7 +257,9 @@ class BlockCodec(Codec):
                 target.copy_(piece)
         return result
 
-    def encode(self, values: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
+    def encode(
+        self, values: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         axes = self._axes(values)
         layout = self._split(values.double(), axes)
         elements, scales = self._parts(layout, False, generator)
@@ -249,7 +268,9 @@ class BlockCodec(Codec):
             scales = scales.squeeze(dimension)
         return codes, codes_of(scales, self.block.scale)
 
-    def decode(self, codes: Tensor, scales: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
+    def decode(
+        self, codes: Tensor, scales: Tensor | None = None, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
         axes = self._axes(codes)
         wanted = self.block.scales_shape(tuple(codes.shape), axes)
         if scales is None or tuple(scales.shape) != wanted:
@@ -426,10 +447,14 @@ class ScaledCodec(Codec):
         codes, scales = self.encode(values)
         return self.decode(codes, scales, values.dtype)
 
-    def encode(self, values: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
+    def encode(
+        self, values: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         return _encode_scaled_signs(values, self.name, self.axis)
 
-    def decode(self, codes: Tensor, scales: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
+    def decode(
+        self, codes: Tensor, scales: Tensor | None = None, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
         if scales is None:
             raise error("GW0213", f"{self.name}: its scales are missing", help="pass what encode gave")
         factors = values_of(scales, self.scaled.scale)
@@ -468,4 +493,6 @@ def make_codec(
     if isinstance(form, Real):
         return RealCodec(form, rounding, limit)
     kind = "grouped" if isinstance(form, GroupFormat) else "unknown"
-    raise error("GW0217", f"{form} is a {kind} format without a tensor form", help="use a block or a scalar format")
+    raise error(
+        "GW0217", f"{form} is a {kind} format without a tensor form", help="use a block or a scalar format"
+    )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import linecache
+import sys
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -103,11 +105,14 @@ def _is_mixed() -> bool:
 @functools.lru_cache(maxsize=256)
 def load_class(source: str, name: str) -> type[Module]:
     """The class that printed ``source`` defines; tracebacks show its lines."""
-    file = f"<gatewright {name} {hashlib.sha256(source.encode()).hexdigest()[:12]}>"
+    digest = hashlib.sha256(source.encode()).hexdigest()[:12]
+    file = f"<gatewright {name} {digest}>"
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
-    space: dict[str, Any] = {"__name__": f"gatewright.printed.{name}"}
-    exec(compile(source, file, "exec"), space)  # noqa: S102 (our own printer's source)
-    found: type[Module] = space[name]
+    # torch.compile looks modules up by name.
+    module = ModuleType(f"gatewright_printed_{digest}")
+    sys.modules[module.__name__] = module
+    exec(compile(source, file, "exec"), module.__dict__)  # noqa: S102 (our own printer's source)
+    found: type[Module] = getattr(module, name)
     found.code = source
     return found
 
