@@ -9,9 +9,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from gatewright.ir.formats import parse_cast
+from gatewright.backends.torch import runtime
+from gatewright.backends.torch.texts import operation_text
 from gatewright.ir.graph import Node
-from gatewright.ir.ops.cast import Cast
 from gatewright.ir.ops.constant import Constant
 from gatewright.ir.types import Value
 
@@ -19,20 +19,17 @@ RELATIVE_TOLERANCE = 1e-8
 """Both sides are computed in float64 from equal operands, so that only the order of sums differs."""
 
 
-def _cast(value: torch.Tensor, spec: str) -> torch.Tensor:
-    return torch.from_numpy(np.asarray(Cast(parse_cast(spec)).evaluate(value.numpy()), dtype=np.float64))
+_SCOPE: dict[str, Any] = {"torch": torch, "F": F, "gw": runtime, "self": SimpleNamespace(training=False)}
 
 
-_SCOPE: dict[str, Any] = {"torch": torch, "F": F, "gw": SimpleNamespace(cast=_cast), "self": SimpleNamespace(training=False)}
-
-
-def run_text(node: Node, values: dict[Value, torch.Tensor]) -> torch.Tensor:
+def run_text(node: Node, values: dict[Value, torch.Tensor], streams: set[Value]) -> torch.Tensor:
     """The node's value in float64 by its PyTorch text; ``values`` holds its operands, batch leading."""
     if isinstance(node.op, Constant):
         return torch.from_numpy(np.array(node.op.data.array, dtype=np.float64))
     names = {f"x{position}": values[operand] for position, operand in enumerate(node.inputs)}
+    text = operation_text(node, list(names), streams)
     # The text is the operator's own, made from checked attributes: no user text is in it.
-    return eval(node.op.torch(*names), _SCOPE | names)  # noqa: S307
+    return eval(text, _SCOPE | names)  # noqa: S307
 
 
 def agrees(found: torch.Tensor, expected: torch.Tensor, scale: float) -> bool:

@@ -9,6 +9,7 @@ and never a wrong result later.
 from __future__ import annotations
 
 import operator
+import warnings
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -27,9 +28,11 @@ from gatewright.frontend.support import unsupported
 from gatewright.frontend.trace import ExampleInputs, check_example, export_program, split_example
 from gatewright.ir.aten import AtenCall
 from gatewright.ir.builder import Builder
+from gatewright.ir.formats import Real
 from gatewright.ir.graph import Graph
 from gatewright.ir.operator import operators
-from gatewright.ir.types import Type, Value
+from gatewright.ir.ops.constant import Constant
+from gatewright.ir.types import Tensor, Type, Value
 
 
 def import_model(
@@ -47,7 +50,10 @@ def import_model(
         return _Importer(program, example_inputs, name).run()
     except _AliasedWriteError:
         # PyTorch's own functionalisation rewrites views; it loses dropout, so it is the second choice.
-        return _Importer(program.run_decompositions({}), example_inputs, name).run()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            functional = program.run_decompositions({})
+        return _Importer(functional, example_inputs, name).run()
 
 
 class _AliasedWriteError(Exception):
@@ -60,7 +66,7 @@ class _Known:
 
     name: str = ""
     trainable: bool = False
-    state: bool = False
+    persistent: bool = False
     value: Value | None = None
 
 
@@ -121,10 +127,10 @@ class _Importer:
             else:
                 source = str(spec.target)
                 trainable = spec.kind == InputKind.PARAMETER
-                state = spec.kind in (InputKind.PARAMETER, InputKind.BUFFER)
+                state = trainable or (spec.kind == InputKind.BUFFER and bool(spec.persistent))
                 found = tensors[source]
                 self._concrete[node] = _as_double(found.detach().clone()) if torch.is_tensor(found) else found
-                self._entries[node] = _Known(source if state else "", trainable, state)
+                self._entries[node] = _Known(source, trainable, state)
 
     def _value(self, node: Node) -> Any:
         """What an argument that is a node looks like to an operator."""
@@ -135,8 +141,9 @@ class _Importer:
         if not torch.is_tensor(concrete):
             return concrete
         if entry.value is None:
-            name = entry.name or node.name
-            entry.value = self._builder.parameter(name, concrete.numpy(), trainable=entry.trainable)
+            source = entry.name if entry.persistent else ""
+            op = Constant(Tensor(concrete.numpy()), Real(), source=source, trainable=entry.trainable)
+            entry.value = self._builder.add(op, name=entry.name or node.name)
         self._evaluated[entry.value] = concrete
         return entry.value
 
@@ -156,6 +163,9 @@ class _Importer:
             self._reject(node)
             return
         scale = self._scale(node)
+        if not _returns_anything(node):
+            self._entries[node] = None  # an assertion; its condition held while tracing
+            return
         shared = self._shared_memory(node) if is_mutating(node.target) else []
         try:
             self._concrete[node] = self._run(node)
@@ -186,7 +196,18 @@ class _Importer:
         source, index = cast(Node, node.args[0]), cast(int, node.args[1])
         self._concrete[node] = self._concrete[source][index]
         entry = self._entries[source]
-        self._entries[node] = cast(tuple[Value, ...], entry)[index] if streams else _Known()
+        self._entries[node] = cast(tuple[Value | None, ...], entry)[index] if streams else _Known()
+        if self._entries[node] is None and node.users:
+            self._entries[node] = _POISONED
+            self._problems.add(
+                diagnostic(
+                    "GW0107",
+                    f"{target_name(source.target)}: result {index} is not supported",
+                    location=node_location(source),
+                    note="only its first result has hardware",
+                    help="do not use the other results",
+                )
+            )
 
     def _run(self, node: Node) -> Any:
         """The call in float64 on the example; in-place calls write their operand, as in PyTorch."""
@@ -195,13 +216,9 @@ class _Importer:
         return _as_double(cast(Any, node.target)(*args, **kwargs))
 
     def _import(self, node: Node, scale: float) -> _Entry:
-        concrete = self._concrete[node]
-        location = node_location(node)
-        with self._builder.at(location, self._hint(node)):
+        with self._builder.at(node_location(node), self._hint(node)):
             arguments = named_arguments(node, self._value)
-            call = AtenCall(
-                target_name(node.target), arguments, self._builder, location, _shapes(concrete), self._batch
-            )
+            call = self._call(node, arguments)
             before = len(self._builder.nodes)
             try:
                 result = self._by_name[call.target].from_aten(call)
@@ -212,6 +229,17 @@ class _Importer:
                 return _POISONED
         return result
 
+    def _call(self, node: Node, arguments: dict[str, Any]) -> AtenCall:
+        return AtenCall(
+            target_name(node.target),
+            arguments,
+            self._builder,
+            node_location(node),
+            _shapes(self._concrete[node]),
+            self._batch,
+            self._hint(node),
+        )
+
     def _parameter_view(self, node: Node) -> _Known:
         """A constant computed from constants; a view of a parameter stays tied to its name."""
         sources = [(each, self._entries[each]) for each in node.all_input_nodes]
@@ -219,12 +247,9 @@ class _Importer:
         trainable = len(sources) == 1 and isinstance(sources[0][1], _Known) and sources[0][1].trainable
         if not trainable or cls is None or not cls.on_parameters:
             return _Known()
-        location = node_location(node)
-        with self._builder.at(location, self._hint(node)):
+        with self._builder.at(node_location(node), self._hint(node)):
             arguments = named_arguments(node, self._value)
-            call = AtenCall(
-                target_name(node.target), arguments, self._builder, location, _shapes(self._concrete[node]), self._batch
-            )
+            call = self._call(node, arguments)
             before = len(self._builder.nodes)
             value = cast(Value, cls.from_aten(call))
             self._evaluate_from(before)
@@ -235,14 +260,17 @@ class _Importer:
     def _evaluate_from(self, before: int) -> None:
         for added in self._builder.nodes[before:]:
             if added.output not in self._evaluated:
-                self._evaluated[added.output] = run_text(added, self._evaluated)
+                streams = {each for each in (*added.inputs, added.output) if self._builder.is_stream(each)}
+                self._evaluated[added.output] = run_text(added, self._evaluated, streams)
 
-    def _check(self, node: Node, call: AtenCall, result: Value | tuple[Value, ...], scale: float) -> None:
+    def _check(self, node: Node, call: AtenCall, result: Value | tuple[Value | None, ...], scale: float) -> None:
         """Whether the imported values equal PyTorch's on the example; GW0199 otherwise."""
         values = result if isinstance(result, tuple) else (result,)
         concrete = self._concrete[node]
         expected = list(concrete) if isinstance(concrete, (list, tuple)) else [concrete]
         for index, (value, tensor) in enumerate(zip(values, expected, strict=True)):
+            if value is None:
+                continue
             if self._builder.is_stream(value):
                 call.result_shape(index)
             if not agrees(self._evaluated[value], tensor, scale):
@@ -273,7 +301,7 @@ class _Importer:
             if not torch.is_tensor(tensor) or not _same_storage(tensor, written):
                 continue
             entry = self._entries[other]
-            if isinstance(entry, _Known) and entry.state:
+            if isinstance(entry, _Known) and entry.name:
                 raise error(
                     "GW0109",
                     f"the model changes its own {entry.name} while it runs",
@@ -285,6 +313,9 @@ class _Importer:
                 same.append(other)
             elif any(self._order[user] > self._order[node] for user in other.users):
                 raise _AliasedWriteError
+        for value, tensor in self._evaluated.items():
+            if _same_storage(tensor, written):
+                self._evaluated[value] = tensor.clone()
         return same
 
     # ---- names -----------------------------------------------------------------------------
@@ -344,6 +375,10 @@ def _is_random(node: Node) -> bool:
     if not is_overload(node.target):
         return False
     return torch.Tag.nondeterministic_seeded in cast(Any, node.target).tags
+
+
+def _returns_anything(node: Node) -> bool:
+    return not is_overload(node.target) or bool(cast(Any, node.target)._schema.returns)
 
 
 def _same_storage(one: torch.Tensor, other: torch.Tensor) -> bool:

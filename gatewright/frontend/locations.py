@@ -29,9 +29,12 @@ def shown_path(file: str) -> str:
 
 
 def node_location(node: Node) -> Location:
-    """The innermost line of the user's own code, and the module path, of an exported node."""
+    """The innermost line of the user's own code, and the module path, of an exported node.
+
+    A model made of PyTorch's own modules alone has no such line; its module path says where.
+    """
     frames = [(found["file"], int(found["line"])) for found in _FRAME.finditer(node.meta.get("stack_trace") or "")]
-    own = [frame for frame in frames if not is_library(frame[0])] or frames
+    own = [frame for frame in frames if not is_library(frame[0])]
     file, line = own[-1] if own else ("", 0)
     return Location(module_path(node), shown_path(file) if file else "", line, source_line(file, line))
 
@@ -72,7 +75,7 @@ def traceback_location(trace: TracebackType | None) -> Location:
 
 
 def _path_below(root: torch.nn.Module, module: torch.nn.Module) -> str:
-    return next((name for name, each in root.named_modules() if each is module), "")
+    return next((name for name, each in root.named_modules() if id(each) == id(module)), "")
 
 
 def source_line(file: str, line: int) -> str:

@@ -19,7 +19,7 @@ class AtenCall:
 
     Streams carry the batch as their leading axis in PyTorch and have no batch axis here; constants
     have all their axes in both. ``results`` are the result shapes in PyTorch, batch included, and
-    ``batch`` is the example's batch size.
+    ``batch`` is the example's batch size. ``hint`` is the name that the result will have.
     """
 
     target: str
@@ -28,6 +28,7 @@ class AtenCall:
     location: Location
     results: tuple[Shape, ...] = ()
     batch: int = 1
+    hint: str = ""
 
     def __getitem__(self, name: str) -> Any:
         return self.arguments[name]
@@ -46,6 +47,10 @@ class AtenCall:
     def scalar(self, number: float) -> Value:
         """A constant without axes."""
         return self.builder.parameter("", np.asarray(float(number)), trainable=False)
+
+    def named(self, part: str) -> str:
+        """A name for a part of the result, so that the result itself keeps the plain one."""
+        return f"{self.hint}.{part}" if self.hint else part
 
     def is_stream(self, value: Value) -> bool:
         """Whether the value depends on a model input (and so has a batch axis in PyTorch)."""
@@ -119,6 +124,6 @@ class AtenCall:
             if array is None or leading != self.batch or bool((array != array[:1]).any()):
                 raise self.mixes_samples()
             return self.builder.parameter("", array[0], trainable=False)
-        from gatewright.ir.ops.parameter_reshape import ParameterReshape
+        from gatewright.ir.ops.parameter_reshape import reshaped_parameter
 
-        return self.builder.add(ParameterReshape(value.shape[1:]), value)
+        return reshaped_parameter(self, value, value.shape[1:])

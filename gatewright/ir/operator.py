@@ -61,8 +61,11 @@ class Operator:
 
     # ---- import ----------------------------------------------------------------------------
     @classmethod
-    def from_aten(cls, call: AtenCall) -> Value | tuple[Value, ...]:
-        """Add this operator for one of its ``aten`` overloads; the result, or a tuple of results."""
+    def from_aten(cls, call: AtenCall) -> Value | tuple[Value | None, ...]:
+        """Add this operator for one of its ``aten`` overloads; the result, or a tuple of results.
+
+        None stands for a result that has no hardware; a model that uses it is refused.
+        """
         raise error("GW0105", f"{cls.name} cannot be imported from aten.{call.target}", location=call.location)
 
     # ---- types -----------------------------------------------------------------------------

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gatewright.diagnostics import error
-from gatewright.ir.formats import Real
+from gatewright.ir.formats import Exact, Real
 from gatewright.ir.intervals import IntegerArray
 from gatewright.ir.operator import Operator, Sample, register
 from gatewright.ir.types import Type, Value
 
 if TYPE_CHECKING:
+    from gatewright.ir.aten import AtenCall
     from gatewright.ir.builder import Builder
 
 
@@ -26,7 +27,20 @@ class Concat(Operator):
     axis: int
 
     name = "concat"
+    aten = ("cat.default", "concat.default", "concatenate.default")
     is_primitive = True
+
+    @classmethod
+    def from_aten(cls, call: AtenCall) -> Value:
+        rank = len(call.results[0])
+        axis = call["dim"] % rank - 1
+        if axis < 0:
+            raise call.mixes_samples()
+        # PyTorch skips empty tensors without axes of their own.
+        values = [value for value in call["tensors"] if value.size or len(value.shape) != 1]
+        return call.builder.add(cls(axis), *(
+            value if call.is_stream(value) else call.per_sample(value, rank) for value in values
+        ))
 
     def infer(self, *operands: Value) -> Type:
         first = operands[0]
@@ -44,7 +58,8 @@ class Concat(Operator):
         interval = first.interval
         for value in operands[1:]:
             interval = interval.union(value.interval)
-        return Type(shape, first.format, interval)
+        formats = {value.format for value in operands}
+        return Type(shape, first.format if len(formats) == 1 else Exact(first.frac), interval)
 
     def decompose(self, builder: Builder, *operands: Value) -> Value:
         shifts, frac = builder.align(*operands)

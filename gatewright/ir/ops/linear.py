@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gatewright.diagnostics import error
+from gatewright.ir.expressions import Term
 from gatewright.ir.operator import Operator, Sample, register
 from gatewright.ir.types import Shape, Value
 
@@ -39,6 +40,12 @@ class Linear(Operator):
         operands = [call.value("input"), call.value("weight")]
         if call.get("bias") is not None:
             operands.append(call.value("bias"))
+        if not call.is_stream(operands[0]) or any(call.is_stream(each) for each in operands[1:]):
+            raise call.refused(
+                "the weight or the bias depends on an input",
+                note="a linear layer multiplies a stream with constants",
+                help="write the product of two streams as x @ w, and add with +",
+            )
         return call.builder.add(cls(), *operands)
 
     def decompose(self, builder: Builder, *operands: Value) -> Value:
@@ -48,7 +55,11 @@ class Linear(Operator):
         if len(operands) == 2:
             return total
         (shift_total, shift_bias), frac = builder.align(total, operands[2])
-        return builder.map(lambda t, b: shift_total(t) + shift_bias(b), total, operands[2], frac=frac)
+
+        def add_bias(total: Term, bias: Term) -> Term:
+            return shift_total(total) + shift_bias(bias)
+
+        return builder.map(add_bias, total, operands[2], frac=frac)
 
     def torch(self, *arguments: str) -> str:
         return f"F.linear({', '.join(arguments)})"

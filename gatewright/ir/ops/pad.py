@@ -11,9 +11,11 @@ import numpy as np
 from gatewright.diagnostics import error
 from gatewright.ir.intervals import IntegerArray, Interval
 from gatewright.ir.operator import Operator, Sample, register
+from gatewright.ir.ops.slice import Slice
 from gatewright.ir.types import Type, Value
 
 if TYPE_CHECKING:
+    from gatewright.ir.aten import AtenCall
     from gatewright.ir.builder import Builder
 
 
@@ -30,7 +32,29 @@ class Pad(Operator):
     code: int = 0
 
     name = "pad"
+    aten = ("constant_pad_nd.default", "pad.default")
     is_primitive = True
+
+    @classmethod
+    def from_aten(cls, call: AtenCall) -> Value:
+        mode = call.get("mode", "constant")
+        if mode != "constant":
+            raise call.refused(f"padding mode {mode!r} is not supported", help="pad with a constant")
+        value = call.value("self")
+        flat = list(call["pad"])
+        pairs = [(flat[position], flat[position + 1]) for position in range(0, len(flat), 2)]
+        pairs += [(0, 0)] * (call.rank(value) - len(pairs))
+        if len(pairs) > len(value.shape) and pairs.pop() != (0, 0):
+            raise call.mixes_samples()
+        amounts = tuple(reversed(pairs))
+        for axis, (before, after) in enumerate(amounts):
+            if before < 0 or after < 0:
+                stop = value.shape[axis] + min(after, 0)
+                value = call.builder.add(Slice(axis, max(-before, 0), stop), value)
+        grown = tuple((max(before, 0), max(after, 0)) for before, after in amounts)
+        if not any(before or after for before, after in grown):
+            return value
+        return call.builder.add(cls(grown, fill=float(call.get("value") or 0.0)), value)
 
     def infer(self, *operands: Value) -> Type:
         (value,) = operands

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from gatewright.ir.builder import Builder
 from gatewright.ir.intervals import IntegerArray
 from gatewright.ir.operator import Operator, register
 from gatewright.ir.types import Type, Value
+
+if TYPE_CHECKING:
+    from gatewright.ir.aten import AtenCall
 
 
 @register
@@ -29,11 +32,12 @@ class ParameterPermute(Operator):
         return f"{arguments[0]}.permute({self.order})"
 
 
-def permuted_parameter(builder: Builder, value: Value, order: tuple[int, ...]) -> Value:
+def permuted_parameter(call: AtenCall, value: Value, order: tuple[int, ...]) -> Value:
     """``value`` with permuted axes; two permutations in a row become one, and none where nothing moves."""
-    node = builder.producer(value)
+    node = call.builder.producer(value)
     if node is not None and isinstance(node.op, ParameterPermute):
-        value, order = node.inputs[0], tuple(node.op.order[axis] for axis in order)
+        earlier = node.op.order
+        value, order = node.inputs[0], tuple(earlier[axis] for axis in order)
     if order == tuple(range(len(order))):
         return value
-    return builder.add(ParameterPermute(order), value)
+    return call.builder.add(ParameterPermute(order), value, name=call.named("permuted"))

@@ -34,7 +34,7 @@ class Permute(Operator):
         if not call.is_stream(value):
             from gatewright.ir.ops.parameter_permute import permuted_parameter
 
-            return permuted_parameter(call.builder, value, order)
+            return permuted_parameter(call, value, order)
         if order[:1] != (0,):
             raise call.mixes_samples()
         if order == tuple(range(rank)):

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gatewright.ir.expressions import Term
 from gatewright.ir.formats import Exact
 from gatewright.ir.operator import Operator, Sample, register
 from gatewright.ir.types import Shape, Value
@@ -21,7 +22,7 @@ class Relu(Operator):
     """``max(x, 0)``."""
 
     name = "relu"
-    aten = ("relu.default", "relu_.default")
+    aten = ("relu.default",)
 
     def infer_shape(self, *shapes: Shape) -> Shape:
         return shapes[0]
@@ -32,7 +33,11 @@ class Relu(Operator):
 
     def decompose(self, builder: Builder, *operands: Value) -> Value:
         (value,) = operands
-        return builder.map(lambda x: x.maximum(0), value, format=Exact(value.frac))
+
+        def positive(x: Term) -> Term:
+            return x.maximum(0)
+
+        return builder.map(positive, value, format=Exact(value.frac))
 
     def torch(self, *arguments: str) -> str:
         return f"torch.relu({arguments[0]})"

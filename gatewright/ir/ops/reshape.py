@@ -42,9 +42,9 @@ class Reshape(Operator):
         value = call.value("self")
         if call.is_stream(value):
             return call.builder.reshape(value, call.result_shape())
-        from gatewright.ir.ops.parameter_reshape import ParameterReshape
+        from gatewright.ir.ops.parameter_reshape import reshaped_parameter
 
-        return call.builder.add(ParameterReshape(call.results[0]), value)
+        return reshaped_parameter(call, value, call.results[0])
 
     def infer(self, *operands: Value) -> Type:
         (value,) = operands

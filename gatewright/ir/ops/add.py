@@ -1,0 +1,67 @@
+"""add: the sum of two tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gatewright.ir.expressions import Term
+from gatewright.ir.operator import Operator, Sample, broadcast_shape, register
+from gatewright.ir.types import Shape, Value
+
+if TYPE_CHECKING:
+    from gatewright.ir.aten import AtenCall
+    from gatewright.ir.builder import Builder
+
+
+@register
+@dataclass(frozen=True, slots=True)
+class Add(Operator):
+    """``a + b`` with broadcasting, exact in the finer of the two fractions."""
+
+    name = "add"
+    aten = ("add.Tensor", "add.Scalar")
+    roles = ("input",)
+
+    def infer_shape(self, *shapes: Shape) -> Shape:
+        return broadcast_shape(self.name, shapes)
+
+    @classmethod
+    def from_aten(cls, call: AtenCall) -> Value:
+        first, second = call.broadcast("self", "other")
+        return call.builder.add(cls(), first, scaled(call, second))
+
+    def decompose(self, builder: Builder, *operands: Value) -> Value:
+        (shift_a, shift_b), frac = builder.align(*operands)
+
+        def total(a: Term, b: Term) -> Term:
+            return shift_a(a) + shift_b(b)
+
+        return builder.map(total, *operands, frac=frac)
+
+    def torch(self, *arguments: str) -> str:
+        return f"{arguments[0]} + {arguments[1]}"
+
+    def text(self) -> str:
+        return ""
+
+    @classmethod
+    def samples(cls) -> Iterable[Sample]:
+        yield Sample(cls(), ((6,), (6,)), ("fixed<8,4>", "fixed<6,2>"))
+        yield Sample(cls(), ((3, 5), (3, 5)), ("ufixed<5,3>", "fixed<7,5>"))
+        yield Sample(cls(), ((3, 5), (5,)), ("fixed<8,4>", "fixed<8,6>"), constants=(1,))
+        yield Sample(cls(), ((7,), ()), ("fixed<8,4>", "fixed<8,6>"), constants=(1,))
+
+
+def scaled(call: AtenCall, value: Value) -> Value:
+    """``value`` times the call's ``alpha``, which is nearly always one."""
+    alpha = float(call.get("alpha", 1))
+    if alpha == 1.0:
+        return value
+    array = call.builder.constant_of(value)
+    if array is not None:
+        return call.builder.parameter("", array * alpha, trainable=False)
+    from gatewright.ir.ops.mul import Mul
+
+    return call.builder.add(Mul(), value, call.scalar(alpha))

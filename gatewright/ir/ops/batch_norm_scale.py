@@ -1,0 +1,32 @@
+"""batch_norm_scale: a batch norm's factor per channel, from its parameters; folded into a constant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gatewright.ir.intervals import IntegerArray
+from gatewright.ir.operator import Operator, register
+from gatewright.ir.types import Type, Value
+
+
+@register
+@dataclass(frozen=True, slots=True)
+class BatchNormScale(Operator):
+    """``weight / sqrt(variance + epsilon)``; operands are the variance and, where there is one, the weight."""
+
+    epsilon: float
+
+    name = "batch_norm_scale"
+
+    def infer(self, *operands: Value) -> Type:
+        return Type(operands[0].shape)
+
+    def evaluate(self, *arrays: IntegerArray) -> IntegerArray:
+        scale = 1.0 / np.sqrt(arrays[0] + self.epsilon)
+        return scale * arrays[1] if len(arrays) == 2 else scale
+
+    def torch(self, *arguments: str) -> str:
+        scale = f"torch.rsqrt({arguments[0]} + {self.epsilon!r})"
+        return f"{scale} * {arguments[1]}" if len(arguments) == 2 else scale

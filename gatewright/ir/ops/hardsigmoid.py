@@ -1,0 +1,19 @@
+"""hardsigmoid: clamp(x + 3, 0, 6) / 6."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gatewright.ir.operator import register
+from gatewright.ir.unary import UnaryFunction
+
+
+@register
+@dataclass(frozen=True, slots=True)
+class HardSigmoid(UnaryFunction):
+    """The function, correctly rounded into the result's format."""
+
+    name = "hardsigmoid"
+    aten = ("hardsigmoid.default",)
+    function = "hardsigmoid"
+    source = "F.hardsigmoid({})"

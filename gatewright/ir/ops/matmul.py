@@ -1,0 +1,120 @@
+"""matmul: the matrix product of two tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gatewright.diagnostics import error
+from gatewright.ir.operator import Operator, Sample, register
+from gatewright.ir.ops.linear import Linear
+from gatewright.ir.ops.parameter_permute import permuted_parameter
+from gatewright.ir.ops.parameter_reshape import reshaped_parameter
+from gatewright.ir.types import Shape, Value
+
+if TYPE_CHECKING:
+    from gatewright.ir.aten import AtenCall
+    from gatewright.ir.builder import Builder
+
+
+@register
+@dataclass(frozen=True, slots=True)
+class Matmul(Operator):
+    """``a @ b`` over the last two axes, leading axes broadcast; exact.
+
+    A stream times a constant matrix is imported as ``linear`` instead, with the matrix transposed.
+    """
+
+    name = "matmul"
+    aten = ("matmul.default", "mm.default", "bmm.default", "addmm.default")
+    roles = ("input",)
+
+    def infer_shape(self, *shapes: Shape) -> Shape:
+        left, right = shapes
+        try:
+            leading = np.broadcast_shapes(left[:-2], right[:-2])
+        except ValueError:
+            leading = None
+        if leading is None or left[-1] != right[-2]:
+            raise error(
+                "GW0312",
+                f"matmul of {list(left)} and {list(right)}",
+                note="the left operand's last axis must match the right operand's last but one",
+            )
+        return (*(int(size) for size in leading), left[-2], right[-1])
+
+    @classmethod
+    def from_aten(cls, call: AtenCall) -> Value:
+        if call.target == "addmm.default":
+            return _addmm(call)
+        names = ("self", "mat2") if call.get("mat2") is not None else ("self", "other")
+        left, right = call.value(names[0]), call.value(names[1])
+        if call.is_stream(left) and not call.is_stream(right) and len(right.shape) <= 2:
+            return _linear(call, left, right)
+        streams = [value for value in (left, right) if call.is_stream(value)]
+        rank = max(call.rank(left), call.rank(right))
+        if any(call.rank(value) != rank for value in streams) or rank < 3:
+            raise call.mixes_samples()
+        if len(left.shape) == 1 and not call.is_stream(left):
+            row = reshaped_parameter(call, left, (1, left.size))
+            return call.builder.reshape(call.builder.add(cls(), row, right), call.result_shape())
+        left, right = call.broadcast_values(left, right)
+        return call.builder.add(cls(), left, right)
+
+    def decompose(self, builder: Builder, *operands: Value) -> Value:
+        left, right = operands
+        rank = max(len(left.shape), len(right.shape)) - 2
+        left_names, left = _leading(builder, left, right, rank)
+        right_names, right = _leading(builder, right, left, rank)
+        result = [f"b{axis}" for axis in range(rank) if f"b{axis}" in left_names + right_names]
+        first, second = " ".join([*left_names, "m", "k"]), " ".join([*right_names, "k", "n"])
+        target = " ".join([*result, "m", "n"])
+        if builder.is_stream(right) and builder.constant_of(left) is not None:
+            product = builder.contract(f"{second}, {first} -> {target}", right, left)
+        else:
+            product = builder.contract(f"{first}, {second} -> {target}", left, right)
+        return builder.reshape(product, self.infer_shape(operands[0].shape, operands[1].shape))
+
+    def torch(self, *arguments: str) -> str:
+        return f"torch.matmul({arguments[0]}, {arguments[1]})"
+
+    def text(self) -> str:
+        return ""
+
+    @classmethod
+    def samples(cls) -> Iterable[Sample]:
+        yield Sample(cls(), ((3, 4), (2, 3)), ("fixed<6,4>", "fixed<8,4>"), constants=(0,))
+        yield Sample(cls(), ((2, 3, 4), (2, 4, 5)), ("fixed<8,4>", "fixed<6,4>"))
+        yield Sample(cls(), ((3, 4), (4, 2)), ("fixed<8,4>", "ufixed<5,4>"))
+
+
+def _leading(builder: Builder, value: Value, other: Value, rank: int) -> tuple[list[str], Value]:
+    """Names of the value's leading axes; an axis of extent 1 that broadcasts, or that both have, is dropped."""
+    missing = rank - (len(value.shape) - 2)
+    kept = [axis for axis, size in enumerate(value.shape[:-2]) if size != 1]
+    shape = (*(value.shape[axis] for axis in kept), *value.shape[-2:])
+    return [f"b{axis + missing}" for axis in kept], builder.reshape(value, shape)
+
+
+def _linear(call: AtenCall, value: Value, matrix: Value) -> Value:
+    """A stream times a constant ``[in, out]``, or times a constant vector ``[in]``."""
+    if len(matrix.shape) == 1:
+        row = reshaped_parameter(call, matrix, (1, matrix.size))
+        return call.builder.reshape(call.builder.add(Linear(), value, row), call.result_shape())
+    return call.builder.add(Linear(), value, permuted_parameter(call, matrix, (1, 0)))
+
+
+def _addmm(call: AtenCall) -> Value:
+    value, matrix, bias = call.value("mat1"), call.value("mat2"), call.value("self")
+    if float(call["alpha"]) != 1.0 or float(call["beta"]) != 1.0:
+        raise call.refused("alpha and beta must be 1", help="multiply the operands themselves")
+    if not call.is_stream(value) or call.is_stream(matrix) or call.is_stream(bias):
+        raise call.refused(
+            "only a stream times a constant matrix plus a constant is supported",
+            help="write it as bias + mat1 @ mat2",
+        )
+    weight = permuted_parameter(call, matrix, (1, 0))
+    return call.builder.add(Linear(), value, weight, call.per_sample(bias, call.rank(value)))
