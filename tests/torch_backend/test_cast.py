@@ -1,4 +1,4 @@
-"""The cast in PyTorch equals the format's exact encoding, in every mode, and its gradient is straight through."""
+"""The cast in PyTorch equals the exact encoding in every mode; its gradient goes straight through."""
 
 from __future__ import annotations
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.torch_backend.samples import random_reals, sample_graph
 
 from gatewright.backends.torch.build import build_module
 from gatewright.backends.torch.emulate import emulate
 from gatewright.backends.torch.expressions import to_host
-from gatewright.ir.formats import parse_cast
 from gatewright.ir.operator import Sample, operators
 from gatewright.ir.ops.cast import Cast
 from gatewright.ir.transforms.legalise import legalise
 from gatewright.sim.golden import evaluate
+from tests.torch_backend.samples import random_reals, sample_graph
 
 ALL = [
     pytest.param(sample, id=f"{name}-{index}")

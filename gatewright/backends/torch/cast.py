@@ -44,6 +44,15 @@ def fits_float32(spec: CastSpec) -> bool:
     return not isinstance(format, Exact)
 
 
+@torch.compiler.assume_constant_result
+def result_dtype(spec: str) -> torch.dtype | None:
+    """The dtype that holds the results of a cast; None where the cast changes nothing."""
+    found = parsed(spec)
+    if isinstance(found.format, Real):
+        return None
+    return torch.float32 if fits_float32(found) else torch.float64
+
+
 def cast_values(value: Tensor, spec: CastSpec) -> Tensor:
     """``value`` rounded into ``spec.format``, as reals of the same dtype (at least float32).
 
@@ -195,12 +204,12 @@ def cast(value: Tensor, spec: str) -> Tensor:
     """
     if torch.compiler.is_exporting():
         return cast_operator(value, spec)
-    parsed_spec = parsed(spec)
-    if isinstance(parsed_spec.format, Real):
+    wanted = result_dtype(spec)
+    if wanted is None:
         return value
-    narrow = fits_float32(parsed_spec)
-    wanted = torch.float32 if narrow else torch.float64
-    value = value if narrow or value.dtype == torch.float64 else value.double()
-    plain = not (torch.is_grad_enabled() and value.requires_grad) and not torch.compiler.is_compiling()
-    result = cast_values(value, parsed_spec) if plain else cast_operator(value, spec)
+    value = value.double() if wanted == torch.float64 else value
+    if torch.compiler.is_compiling() or (torch.is_grad_enabled() and value.requires_grad):
+        result = cast_operator(value, spec)
+    else:
+        result = cast_values(value, parsed(spec))
     return result if result.dtype == wanted else result.to(wanted)

@@ -17,7 +17,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from gatewright.backends.torch.cast import cast_operator, fits_float32, parsed, straight_through
+from gatewright.backends.torch.cast import cast_operator, parsed, result_dtype, straight_through
 from gatewright.backends.torch.expressions import TorchExpression, from_host, torch_expression
 from gatewright.backends.torch.texts import with_result
 from gatewright.ir.builder import Builder, interval_of_codes
@@ -116,7 +116,7 @@ def function(
     """
     if torch.compiler.is_exporting():
         return cast_operator(real(value), result)
-    dtype = torch.float32 if fits_float32(parsed(result)) else torch.float64
+    dtype = result_dtype(result) or value.dtype
     if not torch.compiler.is_compiling() and not (torch.is_grad_enabled() and value.requires_grad):
         return integer_function(name, source, result, attributes)(value, dtype)
     return function_operator(value, real(value).to(dtype), name, source, result, attributes)
