@@ -1,0 +1,153 @@
+"""Estimated resources of the components of a network, before any synthesis.
+
+The constants were fitted to Yosys 0.70 `synth_xilinx -family xcup`; see docs/architecture.md. An
+estimate guides folding and budgets; :meth:`gatewright.api.Design.synth` measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gatewright.ir.streams.cells import Adapter, Fifo, Fork, Reorder, Replay
+from gatewright.ir.streams.network import Component, Network
+from gatewright.ir.streams.units import ContractUnit, MapUnit, ReduceUnit, RewireUnit, SequenceUnit
+
+MEMORY_BITS = 18_432
+"""Bits of one block memory (half of a 36 kb block)."""
+DISTRIBUTED_BITS = 4_096
+"""A memory up to this size is taken to be distributed LUT memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Estimated LUTs, flip-flops, multipliers (DSP) and 18 kb block memories."""
+
+    lut: float = 0.0
+    ff: float = 0.0
+    dsp: float = 0.0
+    bram: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.lut + other.lut, self.ff + other.ff, self.dsp + other.dsp, self.bram + other.bram)
+
+
+def memory_cost(words: int, width: int) -> Cost:
+    """A memory with one write and one read port, or a read-only one."""
+    bits = words * width
+    if bits <= DISTRIBUTED_BITS or words <= 64:
+        return Cost(lut=bits / 48)
+    return Cost(bram=max(-(-bits // MEMORY_BITS), -(-width // 36)))
+
+
+def counter_cost(period: int) -> Cost:
+    """A counter that wraps at ``period``."""
+    bits = max(period - 1, 0).bit_length()
+    return Cost(lut=1.5 * bits, ff=bits)
+
+
+def _fifo(each: Fifo) -> Cost:
+    width = each.inputs[0].width
+    if each.depth <= 2:
+        return Cost(lut=width + 3, ff=2 * width + 2)
+    return memory_cost(each.depth, width) + counter_cost(each.depth) + counter_cost(each.depth) + Cost(6, width + 2)
+
+
+def _replay(each: Replay) -> Cost:
+    width = each.inputs[0].width
+    pointers = counter_cost(each.depth) + counter_cost(each.depth) + counter_cost(each.repeats)
+    return memory_cost(each.depth, width) + pointers + Cost(10, width + 2)
+
+
+def _reorder(each: Reorder) -> Cost:
+    width = each.inputs[0].width
+    loops = Cost()
+    for count in each.counts:
+        loops += counter_cost(count)
+    return memory_cost(2 * each.count, width) + loops + counter_cost(2 * each.count) + Cost(15, width + 6)
+
+
+def _adapter(each: Adapter) -> Cost:
+    kind = each.timing.kind
+    wide = max(each.inputs[0].width, each.outputs[0].width)
+    narrow = min(each.inputs[0].width, each.outputs[0].width)
+    if kind == "wires":
+        return Cost()
+    if kind == "up":
+        return Cost(5 + wide / max(narrow, 1), wide + 4)
+    if kind == "down":
+        return Cost(5 + wide / 4, wide + 4)
+    return Cost(20 + wide * 1.5, 3 * wide + 8)
+
+
+def _contract(each: ContractUnit) -> Cost:
+    data, total = each.inputs[0].value.width, each.outputs[0].value.width
+    product = data + each.weight_interval.width
+    multipliers = each.inputs_per_beat * each.outputs_per_beat
+    words = each.weights.shape[0] * each.output_blocks * each.input_beats
+    tree = each.outputs_per_beat * (each.inputs_per_beat - 1) * (product + 1)
+    accumulate = each.outputs_per_beat * total * (1 if each.input_beats > 1 else 0)
+    cost = Cost(lut=tree + accumulate + 6, ff=each.outputs_per_beat * total + 6 + multipliers * 1.0, dsp=multipliers)
+    return cost + memory_cost(words, multipliers * each.weight_interval.width) + counter_cost(words)
+
+
+def _map(each: MapUnit) -> Cost:
+    lanes = each.outputs[0].layout.lanes
+    lut = 0.0
+    memories = Cost()
+    for node in each.expression.nodes:
+        if node.op in ("input", "constant", "shl", "shr", "wrap"):
+            continue
+        if node.op == "table":
+            for _ in range(lanes):
+                memories += memory_cost(len(node.attributes[1]), node.interval.width)
+            continue
+        if node.op == "mul":
+            memories += Cost(dsp=lanes)
+            continue
+        lut += node.interval.width * (2.0 if node.op in ("shlv", "shrv") else 1.0)
+    for _, table, interval in each.tables:
+        memories += memory_cost(len(table.array), lanes * interval.width)
+    width = sum(node.interval.width for node in each.expression.nodes if node.op != "constant")
+    registers = lanes * each.outputs[0].value.width + lanes * width * max(each.latency - 1, 0) / 2
+    return memories + Cost(lut=lanes * lut + 3, ff=registers + each.latency)
+
+
+def _reduce(each: ReduceUnit) -> Cost:
+    lanes, total = each.inputs[0].layout.lanes, each.outputs[0].value.width
+    cost = Cost(lut=lanes * total * 1.2 + 5, ff=each.outputs[0].width + 4) + counter_cost(each.count)
+    return cost + (memory_cost(each.inner, each.outputs[0].width) if each.inner > 1 else Cost())
+
+
+def _sequence(each: SequenceUnit) -> Cost:
+    width = each.outputs[0].width
+    longest = max((segment.count for segment in each.segments), default=1)
+    return Cost(width * max(len(each.inputs) - 1, 0.5) + 10, width + 5) + counter_cost(longest)
+
+
+ESTIMATES: dict[type[Component], Callable[[Any], Cost]] = {
+    Fifo: _fifo,
+    Fork: lambda each: Cost(2.0 * len(each.outputs), len(each.outputs)),
+    Replay: _replay,
+    Reorder: _reorder,
+    Adapter: _adapter,
+    ContractUnit: _contract,
+    MapUnit: _map,
+    ReduceUnit: _reduce,
+    SequenceUnit: _sequence,
+    RewireUnit: lambda each: Cost(3, each.outputs[0].width + 1),
+}
+
+
+def estimate(component: Component) -> Cost:
+    """The estimated resources of one component."""
+    return ESTIMATES[type(component)](component)
+
+
+def estimate_network(network: Network) -> Cost:
+    """The estimated resources of a whole network."""
+    total = Cost()
+    for each in network.components:
+        total += estimate(each)
+    return total
