@@ -26,8 +26,8 @@ VERILATE_OPTIONS = (
     *("-Wno-lint", "-Wno-style", "--output-split", "8000", "--output-split-cfuncs", "2000"),
 )
 # Bytes of generated C++. Code that runs only once, at the start, is as much as the rest: above SMALL it is
-# compiled apart and unoptimised. Above LARGE, -O1 compiles twice as fast as -O2
-# and runs as fast within a tenth.
+# compiled apart and unoptimised. Above LARGE, -O1 compiles twice as fast as -O2 and the result runs
+# as fast within a tenth.
 SMALL = 150_000
 LARGE = 1_000_000
 PRECOMPILED = "gw_verilated.h"
