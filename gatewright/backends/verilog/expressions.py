@@ -127,7 +127,8 @@ def _round(node: ScalarNode, operands: list[Operand]) -> str:
         "half_away": f"{half} & ({sticky} | !{negative})",
     }
     increment = increments[str(mode)]
-    return f"{quotient} + {width}'({increment})" if increment else quotient
+    # Braces make the increment self-determined: one bit, whatever the sum's width.
+    return f"{quotient} + {width}'({{{increment}}})" if increment else quotient
 
 
 def _absolute(node: ScalarNode, operands: list[Operand]) -> str:

@@ -7,7 +7,7 @@ from collections import defaultdict, deque
 from dataclasses import replace
 from math import gcd
 
-from gatewright.diagnostics import Collector, GatewrightError, diagnostic
+from gatewright.diagnostics import Collector, GatewrightError, Location, diagnostic
 from gatewright.ir.graph import Graph, Node
 from gatewright.ir.ops.constant import Constant
 from gatewright.ir.ops.reshape import Reshape
@@ -41,6 +41,7 @@ class Lowering:
         self._ready: dict[Value, deque[Channel]] = defaultdict(deque)
         self._uses = self._count_uses()
         self._forks: dict[str, frozenset[str]] = defaultdict(frozenset)
+        self._location = Location()
 
     # ---- names and values --------------------------------------------------------------------
     def fresh(self, hint: str) -> str:
@@ -122,7 +123,7 @@ class Lowering:
             return channel
         output = self.channel(channel.value, replace(layout, lanes=lanes), f"{channel.name}_x{lanes}")
         name = self.fresh(f"{output.name}_adapter")
-        return self.emit(Adapter(name, (channel,), (output,), channel.value.location))[0]
+        return self.emit(Adapter(name, (channel,), (output,), self._location))[0]
 
     def replay(self, channel: Channel, window: int, repeats: int) -> Channel:
         """``channel`` with every group of ``window`` beats ``repeats`` times."""
@@ -132,7 +133,7 @@ class Lowering:
         rows = layout.rows * repeats
         output = self.channel(channel.value, replace(layout, rows=rows), f"{channel.name}_replayed")
         name = self.fresh(f"{channel.name}_replay")
-        buffer = Replay(name, (channel,), (output,), channel.value.location, window, repeats, 2 * window)
+        buffer = Replay(name, (channel,), (output,), self._location, window, repeats, 2 * window)
         return self.emit(buffer)[0]
 
     def join(self, channels: list[Channel]) -> list[Channel]:
@@ -146,7 +147,7 @@ class Lowering:
         joined: list[Channel] = []
         for channel in channels:
             output = self.channel(channel.value, channel.layout, f"{channel.name}_queued")
-            fifo = Fifo(self.fresh(f"{channel.name}_fifo"), (channel,), (output,), channel.value.location, UNSIZED)
+            fifo = Fifo(self.fresh(f"{channel.name}_fifo"), (channel,), (output,), self._location, UNSIZED)
             joined.append(self.emit(fifo)[0])
         return joined
 
@@ -160,6 +161,7 @@ class Lowering:
         for node in self.graph.nodes:
             if isinstance(node.op, Constant | Reshape):
                 continue
+            self._location = node.location
             try:
                 lower_node(self, node)
             except GatewrightError as problem:
