@@ -28,7 +28,7 @@ module gw_reduce #(
 
   logic [Lanes*ResultWidth-1:0]    lanes;
   logic [LanesOut*ResultWidth-1:0] beat;
-  logic [LanesOut*ResultWidth-1:0] before;
+  logic [LanesOut*ResultWidth-1:0] partial;
   logic [LanesOut*ResultWidth-1:0] next;
   logic [LanesOut*ResultWidth-1:0] data_q;
   logic                            valid_q;
@@ -82,7 +82,7 @@ module gw_reduce #(
   for (genvar k = 0; k < LanesOut; k++) begin : gen_next
     assign next[k*ResultWidth +: ResultWidth] =
         first ? beat[k*ResultWidth +: ResultWidth]
-              : combine(before[k*ResultWidth +: ResultWidth], beat[k*ResultWidth +: ResultWidth]);
+              : combine(partial[k*ResultWidth +: ResultWidth], beat[k*ResultWidth +: ResultWidth]);
   end
 
   if (Count == 1) begin : gen_single
@@ -103,14 +103,14 @@ module gw_reduce #(
 
   if (Inner == 1) begin : gen_register
     assign group_end = 1'b1;
-    assign before    = data_q;
+    assign partial    = data_q;
   end else begin : gen_memory
     localparam int unsigned AddressWidth = $clog2(Inner);
     logic [LanesOut*ResultWidth-1:0] memory_q [Inner];
     logic [AddressWidth-1:0]         address_q;
 
     assign group_end = address_q == AddressWidth'(Inner - 1);
-    assign before    = memory_q[address_q];
+    assign partial    = memory_q[address_q];
 
     always_ff @(posedge clk_i) begin
       if (!rst_ni) address_q <= '0;
