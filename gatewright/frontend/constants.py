@@ -46,7 +46,7 @@ def lossless_cast(array: RealArray) -> CastSpec | None:
     codes = [each * Fraction(2) ** frac for each in numbers]
     signed = min(codes) < 0
     magnitude = max(int(code) if code >= 0 else -int(code) - 1 for code in codes)
-    width = max(magnitude.bit_length(), 1) + signed
+    width = max(magnitude.bit_length() + signed, 1)
     return CastSpec(Fixed(width, frac, signed)) if width <= LOSSLESS_BITS else None
 
 
@@ -75,10 +75,15 @@ def range_problem(array: RealArray, spec: CastSpec, value: Value, role: str, nod
             f"the values run from {smallest:.6g} to {largest:.6g}",
             f"{format}: {lowest} x 2^{-format.frac} = {low:g} to {highest} x 2^{-format.frac} = {high:g}",
         ],
-        help=f'write {role} = "{wider}" to keep the step, "{coarser}" to keep the width, or '
-        f'"{_auto(coarser)}" to let the constant decide',
+        help=_range_help(role, wider, coarser),
     )
 
 
-def _auto(format: Fixed) -> str:
-    return str(Fixed(format.width, None, format.signed))
+def _range_help(role: str, wider: Fixed, coarser: Fixed) -> str:
+    auto = Fixed(coarser.width, None, coarser.signed)
+    if wider == coarser:
+        return f'write {role} = "{wider}", or "{auto}" to let the constant decide'
+    return (
+        f'write {role} = "{wider}" to keep the step, "{coarser}" to keep the width, '
+        f'or "{auto}" to let the constant decide'
+    )

@@ -19,7 +19,6 @@ from typing import Any, cast
 from gatewright.diagnostics import Collector, Diagnostic, GatewrightError, diagnostic, error, nearest
 from gatewright.ir.formats import CastSpec, Real, parse_cast
 from gatewright.ir.graph import Graph, Node
-from gatewright.ir.operator import operators
 from gatewright.ir.ops.cast import Cast
 from gatewright.ir.ops.constant import Constant
 from gatewright.ir.types import Value
@@ -236,18 +235,14 @@ def check_matches(rules: Rules, graph: Graph, problems: Collector) -> None:
 
 def _no_match(rule: Rule, known: list[str]) -> Diagnostic:
     bare = re.sub(r"[\\*?\[\]^$()|+]+", "", rule.pattern)
-    candidates = known if rule.kind == "name" else [*known, *operators()] if rule.kind == "type" else known
-    close = nearest(bare.lower() if rule.kind == "type" else bare, known) or nearest(bare, candidates)
-    exists = rule.kind == "type" and rule.pattern.lower() in operators()
+    close = nearest(bare.lower() if rule.kind == "type" else bare, known)
     shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
     what = {"type": "operators", "name": "names", "regex": "names"}[rule.kind]
     return diagnostic(
         "GW0227",
         f"formats [{rule.kind}.{_quoted(rule)}] matches nothing in this model",
         note=f"{what} in this model: {shown}",
-        help=f'did you mean "{close}"?'
-        if close and not exists
-        else "remove the entry, or correct its pattern",
+        help=f'did you mean "{close}"?' if close else "remove the entry, or correct its pattern",
     )
 
 
