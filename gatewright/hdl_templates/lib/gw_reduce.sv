@@ -103,14 +103,14 @@ module gw_reduce #(
 
   if (Inner == 1) begin : gen_register
     assign group_end = 1'b1;
-    assign partial    = data_q;
+    assign partial   = data_q;
   end else begin : gen_memory
     localparam int unsigned AddressWidth = $clog2(Inner);
     logic [LanesOut*ResultWidth-1:0] memory_q [Inner];
     logic [AddressWidth-1:0]         address_q;
 
     assign group_end = address_q == AddressWidth'(Inner - 1);
-    assign partial    = memory_q[address_q];
+    assign partial   = memory_q[address_q];
 
     always_ff @(posedge clk_i) begin
       if (!rst_ni) address_q <= '0;
