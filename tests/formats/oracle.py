@@ -25,8 +25,8 @@ def hard_reals(values: Reals) -> Reals:
     middles = (values[1:] + values[:-1]) / 2
     top = np.abs(values).max()
     base = np.concatenate([values, middles, [top * 1.01, top * 1.5, top * 2, top * 1e6, -top * 1e6, 1e-300]])
-    single = base.astype(np.float32)
     with np.errstate(over="ignore"):
+        single = base.astype(np.float32)
         near32 = np.concatenate(
             [np.nextafter(single, np.float32(np.inf)), np.nextafter(single, np.float32(-np.inf))]
         )

@@ -13,10 +13,11 @@ works in pieces that stay in the cache, which is what makes it fast. Formats wit
 
 from __future__ import annotations
 
+import abc
 import math
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -53,7 +54,7 @@ _NOT_FINITE = 0x7F800000
 _SUBNORMAL_HALF = 0x00400000  # 2^-127
 
 
-class Codec:
+class Codec(abc.ABC):
     """One cast of tensors: a format, an axis, a rounding and an overflow."""
 
     def __init__(self, form: Format, rounding: Rounding, overflow: Overflow) -> None:
@@ -61,31 +62,31 @@ class Codec:
         self.rounding = rounding
         self.overflow = overflow
 
+    @abc.abstractmethod
     def quantize(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The values that `values` (floating, any type; the result has it too) are cast to."""
-        raise AssertionError
 
+    @abc.abstractmethod
     def encode(
         self, values: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """Element codes in the shape of `values`, and scale codes or None."""
-        raise AssertionError
 
+    @abc.abstractmethod
     def decode(
         self, codes: Tensor, scales: Tensor | None = None, dtype: torch.dtype = torch.float32
     ) -> Tensor:
         """The values of codes."""
-        raise AssertionError
 
+    @abc.abstractmethod
     def inside(self, values: Tensor) -> Tensor:
-        """True where a value is within the range that the format can hold: where a clipped gradient passes."""
-        raise AssertionError
+        """True where the format can hold a value of that size: where a clipped gradient passes."""
 
     def fake_quantize(
         self, values: Tensor, clip: bool = False, generator: torch.Generator | None = None
     ) -> Tensor:
         """`quantize` with the gradient of the identity; with `clip`, zero where the value saturated."""
-        return _StraightThrough.apply(values, self, clip, generator)
+        return cast(Tensor, _StraightThrough.apply(values, self, clip, generator))
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -216,8 +217,7 @@ class BlockCodec(Codec):
         if self.power:
             # Values, scales and 1 / scale must all be float32 numbers, subnormal ones included.
             low, high = -self.bias, self.top - self.bias
-            fits = low >= -127 and high <= 127 and low + math.log2(smallest) >= -149
-            return fits and high + self.element_exponent < 128 + self.element_exponent
+            return low >= -127 and high <= 127 and low + math.log2(smallest) >= -149
         scale = self.scale_plan.fast
         odd_part = self.block.element.largest.numerator
         odd_bits = (odd_part // (odd_part & -odd_part)).bit_length()
@@ -379,7 +379,7 @@ class BlockCodec(Codec):
         return rounded, torch.where(void, math.nan, scales)
 
     def _saturated_scale(self) -> bool:
-        """True if the largest scale can be too small for a block, so that its elements exceed twice the largest."""
+        """True if even the largest scale can be too small for a block of float32."""
         return self.top - self.bias + self.element_exponent < 127
 
     def _fast_ratio(self, amax: Tensor) -> Tensor:
@@ -400,7 +400,7 @@ def _in_pieces(values: Tensor) -> bool:
 
 def _pieces(values: Tensor, size: int) -> tuple[Tensor, ...]:
     """`values` as rows of `size` elements, cut into views of about `_PIECE` elements."""
-    return values.detach().view(-1, size).split(max(1, _PIECE // size))
+    return torch.split(values.detach().view(-1, size), max(1, _PIECE // size))
 
 
 # Scales from means ------------------------------------------------------------------------------------------

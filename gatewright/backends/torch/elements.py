@@ -2,8 +2,8 @@
 
 Two ways give the same result. The general one computes in float64, for every rounding and overflow. The fast
 one rounds to nearest even in float32 by adding and subtracting 1.5 x 2^23 units of the grid, which takes
-few passes over memory; `FastGrid` says for which formats it is exact. All of it is plain tensor arithmetic, so
-it runs on any device and under torch.compile.
+few passes over memory; `fast_grid` says for which formats it is exact. All of it is plain tensor arithmetic,
+so it runs on any device and under torch.compile.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SIGN_OFF_32 = 0x7FFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """Memory for intermediate results, reused from piece to piece: fresh memory costs more than arithmetic."""
+    """Memory for intermediate results, reused: fresh memory costs more than the arithmetic."""
 
     first: Tensor  # int32
     second: Tensor  # float32

@@ -12,16 +12,11 @@ from fractions import Fraction
 import numpy as np
 
 from gatewright.ir.formats.base import ScalarFormat
-from gatewright.ir.formats.fixed import Fixed
-from gatewright.ir.formats.rounding import Integers, Overflow, Reals, Rounding, as_integers
+from gatewright.ir.formats.fixed import Exact, Fixed
+from gatewright.ir.formats.rounding import Integers, Overflow, Reals, Rounding, apply_overflow, as_integers
 
-_ONE_SIGNED_BIT = Fixed(2, 0)  # clamped symmetrically it holds -1, 0 and 1
 _ONE_BIT = Fixed(1, 0, signed=False)
-
-
-def _symmetric(overflow: Overflow) -> Overflow:
-    """-1, 0, 1 are the values, so an ordinary saturation is the symmetric one."""
-    return Overflow.SATURATE_SYMMETRIC if overflow is Overflow.SATURATE else overflow
+_WHOLE = Exact(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +126,11 @@ class Ternary(ScalarFormat):
         overflow: Overflow = Overflow.SATURATE,
         generator: np.random.Generator | None = None,
     ) -> Integers:
-        return self._code(_ONE_SIGNED_BIT.encode(real, rounding, _symmetric(overflow), generator))
+        values = np.asarray(real, dtype=np.float64)
+        # An infinity saturates, and is 0 under the other overflows, as in fixed point.
+        saturating = overflow in (Overflow.SATURATE, Overflow.SATURATE_SYMMETRIC)
+        finite = np.where(np.isinf(values), np.sign(values) if saturating else 0.0, values)
+        return self._code(_WHOLE.encode(finite, rounding, generator=generator), overflow)
 
     def encode_scaled(
         self,
@@ -141,13 +140,10 @@ class Ternary(ScalarFormat):
         overflow: Overflow = Overflow.SATURATE,
         generator: np.random.Generator | None = None,
     ) -> Integers:
-        return self._code(
-            _ONE_SIGNED_BIT.encode_scaled(integers, exponent, rounding, _symmetric(overflow), generator)
-        )
+        return self._code(_WHOLE.encode_scaled(integers, exponent, rounding, generator=generator), overflow)
 
-    def _code(self, values: Integers) -> Integers:
-        # Under wrap and saturate_zero the value -2 of the two-bit integer remains; its code 2 is a zero.
-        return values & 3
+    def _code(self, values: Integers, overflow: Overflow) -> Integers:
+        return apply_overflow(values, -1, 1, overflow).astype(np.int64) & 3
 
     def decode(self, codes: object) -> Reals:
         return self.decode_scaled(codes)[0].astype(np.float64)
