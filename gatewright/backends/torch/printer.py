@@ -140,6 +140,10 @@ def _print_node(state: _State, node: Node) -> None:
             f"gw.exact({text})" if wide and state.precision[each].dtype == "float32" else text
             for text, each in zip(operands, node.inputs, strict=True)
         ]
+        operands = [
+            f"{text}.to({operands[0]}.dtype)" if _is_computed_parameter(state, node, each) else text
+            for text, each in zip(operands, node.inputs, strict=True)
+        ]
         spec = result_cast(op)
         if spec is None:
             text = operation_text(node, operands, state.streams)
@@ -148,6 +152,13 @@ def _print_node(state: _State, node: Node) -> None:
     name = state.name(value)
     state.names[value] = name
     state.lines.append(f"{name} = {text}{_comment(value, precision)}")
+
+
+def _is_computed_parameter(state: _State, node: Node, value: Value) -> bool:
+    """Whether a stream meets a real number computed from parameters: it is in float64 and has no cast."""
+    if node.inputs[0] not in state.streams or value in state.streams or not state.precision[value].is_real:
+        return False
+    return not any(isinstance(each.op, Constant) for each in state.graph.nodes if each.output == value)
 
 
 def _cast_text(state: _State, node: Node, op: Cast, operand: str) -> str:

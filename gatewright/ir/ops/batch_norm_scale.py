@@ -24,9 +24,9 @@ class BatchNormScale(Operator):
         return Type(operands[0].shape)
 
     def evaluate(self, *arrays: IntegerArray) -> IntegerArray:
-        scale = 1.0 / np.sqrt(arrays[0] + self.epsilon)
-        return scale * arrays[1] if len(arrays) == 2 else scale
+        return (arrays[1] if len(arrays) == 2 else 1.0) / np.sqrt(arrays[0] + self.epsilon)
 
     def torch(self, *arguments: str) -> str:
-        scale = f"torch.rsqrt({arguments[0]} + {self.epsilon!r})"
-        return f"{scale} * {arguments[1]}" if len(arguments) == 2 else scale
+        # In float64, where addition, square root and division round alike in numpy and in PyTorch.
+        weight = f"gw.exact({arguments[1]})" if len(arguments) == 2 else "1.0"
+        return f"{weight} / torch.sqrt(gw.exact({arguments[0]}) + {self.epsilon!r})"

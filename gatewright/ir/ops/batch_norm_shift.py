@@ -24,8 +24,8 @@ class BatchNormShift(Operator):
         return arrays[2] - moved if len(arrays) == 3 else -moved
 
     def torch(self, *arguments: str) -> str:
-        moved = f"{arguments[0]} * {arguments[1]}"
-        return f"{arguments[2]} - {moved}" if len(arguments) == 3 else f"-({moved})"
+        moved = f"gw.exact({arguments[0]}) * {arguments[1]}"
+        return f"gw.exact({arguments[2]}) - {moved}" if len(arguments) == 3 else f"-({moved})"
 
     def text(self) -> str:
         return ""

@@ -36,8 +36,7 @@ class Concat(Operator):
         axis = call["dim"] % rank - 1
         if axis < 0:
             raise call.mixes_samples()
-        # PyTorch skips empty tensors without axes of their own.
-        values = [value for value in call["tensors"] if value.size or len(value.shape) != 1]
+        values = [value for value in call["tensors"] if value.size] or call["tensors"][:1]
         return call.builder.add(cls(axis), *(
             value if call.is_stream(value) else call.per_sample(value, rank) for value in values
         ))

@@ -14,9 +14,9 @@ from gatewright.ir.types import Type, Value
 @register
 @dataclass(frozen=True, slots=True)
 class ParameterAffine(Operator):
-    """``a * scale`` or ``a * scale + shift``, where scale and shift run along ``axis`` of ``a``."""
+    """``a * scale`` or ``a * scale + shift``, where scale and shift run along ``axis`` of ``a``, 0 or the last."""
 
-    axis: int = 0
+    axis: int = -1
 
     name = "parameter_affine"
 
@@ -24,13 +24,11 @@ class ParameterAffine(Operator):
         return Type(operands[0].shape)
 
     def evaluate(self, *arrays: IntegerArray) -> IntegerArray:
-        shape = (-1, *(1,) * (arrays[0].ndim - 1 - self.axis))
-        result = arrays[0] * np.reshape(arrays[1], shape)
-        return result + np.reshape(arrays[2], shape) if len(arrays) == 3 else result
+        moved = np.moveaxis(arrays[0], self.axis, -1) * arrays[1]
+        return np.moveaxis(moved + arrays[2] if len(arrays) == 3 else moved, -1, self.axis)
 
     def torch(self, *arguments: str) -> str:
-        return self._text(*(f"torch.movedim({arguments[0]}, {self.axis}, -1)", *arguments[1:]))
-
-    def _text(self, moved: str, *others: str) -> str:
-        text = f"{moved} * {others[0]}" + (f" + {others[1]}" if len(others) == 2 else "")
-        return f"torch.movedim({text}, -1, {self.axis})"
+        value = f"gw.exact({arguments[0]})"
+        value = value if self.axis == -1 else f"{value}.movedim({self.axis}, -1)"
+        text = f"{value} * {arguments[1]}" + (f" + {arguments[2]}" if len(arguments) == 3 else "")
+        return text if self.axis == -1 else f"({text}).movedim(-1, {self.axis})"

@@ -24,7 +24,8 @@ class ParameterProduct(Operator):
         return product + arrays[2] if len(arrays) == 3 else product
 
     def torch(self, *arguments: str) -> str:
-        return f"{arguments[0]} @ {arguments[1]}" + (f" + {arguments[2]}" if len(arguments) == 3 else "")
+        bias = f" + gw.exact({arguments[2]})" if len(arguments) == 3 else ""
+        return f"gw.exact({arguments[0]}) @ {arguments[1]}{bias}"
 
     def text(self) -> str:
         return ""
