@@ -13,21 +13,23 @@ Readers that ask for another format cast again.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from gatewright.backends.torch.precision import Precision, precisions
 from gatewright.backends.torch.texts import MOVEMENTS, result_cast, streams_of, with_result
 from gatewright.diagnostics import Collector, diagnostic, error
 from gatewright.frontend.calibrate import Site, choose_fractions, read_batches
 from gatewright.frontend.constants import constant_arrays, lossless_cast, range_problem
 from gatewright.frontend.formats_config import FormatsArgument, Rules, check_matches, read_formats
 from gatewright.ir.builder import Builder
-from gatewright.ir.formats import CastSpec, Real
+from gatewright.ir.formats import CastSpec, Fixed, Real
 from gatewright.ir.graph import Graph, Node
 from gatewright.ir.operator import Operator
 from gatewright.ir.ops.cast import Cast
 from gatewright.ir.ops.constant import Constant
 from gatewright.ir.types import Value
+from gatewright.ir.unary import TABLE_BITS
 
 
 def quantise(graph: Graph, formats: FormatsArgument, calibration: Iterable[Any] | None = None) -> Graph:
@@ -45,7 +47,7 @@ def quantise(graph: Graph, formats: FormatsArgument, calibration: Iterable[Any] 
     plan = _Planner(graph, rules, formats is None, problems).plan()
     problems.raise_if_any()
     chosen = _resolve(graph, plan, calibration)
-    return _rebuild(graph, plan, chosen)
+    return _with_domains(_rebuild(graph, plan, chosen))
 
 
 @dataclass(slots=True)
@@ -170,9 +172,7 @@ class _Planner:
             return self.state[value]
         spec = self.rules.for_node("input", node)
         if spec is None:
-            # A table is made for all codes of a format; an exact result has none of its own.
-            formless = node.op.result_role is not None and self.state[value] is True
-            if self.state[value] is False or formless:
+            if self.state[value] is False:
                 self.lacking.append((node, index, "input"))
             return self.state[value]
         return self._insert(position, index, spec)
@@ -342,3 +342,27 @@ def _remember(op: Operator, operands: list[Value], result: Value, state: dict[Va
         spec = next(iter(found)) if len(found) == 1 else None
     if spec is not None:
         state[result] = spec
+
+
+def _with_domains(graph: Graph) -> Graph:
+    """The graph with every function made for all codes that the formats allow at its operand.
+
+    A table of a whole format is the same in any case; polynomials over a range depend on the range.
+    """
+    if not any(hasattr(node.op, "domain") for node in graph.nodes):
+        return graph
+    known = precisions(graph)
+    return replace(graph, nodes=tuple(_with_domain(node, known) for node in graph.nodes))
+
+
+def _with_domain(node: Node, known: dict[Value, Precision]) -> Node:
+    if not hasattr(node.op, "domain") or result_cast(node.op) is None:
+        return node
+    operand = known[node.inputs[0]].type
+    if operand.interval is None:
+        return node
+    interval = operand.interval
+    if isinstance(operand.format, Fixed) and operand.format.width <= TABLE_BITS:
+        return node
+    op: Any = node.op
+    return replace(node, op=replace(op, domain=(interval.low, interval.high)))

@@ -33,9 +33,14 @@ class UnaryFunction(Operator):
     Above, piecewise polynomials stay within one unit in the last place of the real function
     (:mod:`gatewright.ir.piecewise`). Subclasses set ``function``, its row in
     :mod:`gatewright.ir.functions`, and ``source``, its PyTorch text with ``{}`` for the operand.
+
+    ``domain`` are the smallest and largest operand code that the function is made for; quantisation
+    sets it to what the formats allow, so that the function stays the same when trained weights narrow
+    the operand. Without it the operand's own interval counts.
     """
 
     result: CastSpec | None = None
+    domain: tuple[int, int] | None = None
 
     roles = ("input",)
     result_role = "output"
@@ -69,12 +74,13 @@ class UnaryFunction(Operator):
         if interval.low == interval.high:
             entry = functions.table(self.function, source, interval.low, interval.high, 1, spec)
             return x.lookup(interval.low, entry)
+        low, high = self.domain or (interval.low, interval.high)
         shift = (interval.step & -interval.step).bit_length() - 1
-        codes = (interval.high - interval.low) >> shift
+        codes = high - low if self.domain else (high - low) >> shift
         if codes < 1 << TABLE_BITS:
             entries = functions.table(self.function, source, interval.low, interval.high, 1 << shift, spec)
             return (x >> shift).lookup(interval.low >> shift, entries)
-        pieces = fit(self.function, source, interval.low, interval.high, spec)
+        pieces = fit(self.function, source, low, high, spec)
         return pieces.term(x)
 
     def evaluate(self, *arrays: IntegerArray) -> IntegerArray:
@@ -89,7 +95,8 @@ class UnaryFunction(Operator):
         return text if self.result is None else f'gw.cast({text}, "{self.result}")'
 
     def text(self) -> str:
-        return "" if self.result is None else f"to {self.result}"
+        domain = "" if self.domain is None else f" on [{self.domain[0]}, {self.domain[1]}]"
+        return "" if self.result is None else f"to {self.result}{domain}"
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:

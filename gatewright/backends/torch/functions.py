@@ -17,33 +17,35 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from gatewright.backends.torch.cast import cast_operator, parsed, result_dtype, straight_through
-from gatewright.backends.torch.expressions import TorchExpression, from_host, torch_expression
+from gatewright.backends.torch.cast import FLOAT32_BITS, cast_operator, parsed, result_dtype, straight_through
+from gatewright.backends.torch.expressions import TorchExpression, torch_expression
 from gatewright.backends.torch.texts import with_result
-from gatewright.ir.builder import Builder, interval_of_codes
+from gatewright.ir.builder import Builder
 from gatewright.ir.formats import Fixed, parse_format
+from gatewright.ir.intervals import Interval
 from gatewright.ir.operator import Operator, operators
 from gatewright.ir.ops.map import Map
-from gatewright.ir.types import Type
+from gatewright.ir.types import Type, fraction_bits
 
 _LISTED_BITS = 16
-"""Functions of operands up to this width are one table of results, however the hardware computes them."""
+"""Functions of codes up to this width are one table of results, however the hardware computes them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IntegerFunction:
-    """What the hardware computes for every code of ``source``: reals in, reals out."""
+    """What the hardware computes for the codes of ``domain``, worth 2^-frac each: reals in, reals out."""
 
     expression: TorchExpression
-    source: Fixed
+    frac: int
+    domain: Interval
     result: Fixed
 
     def __call__(self, value: Tensor, dtype: torch.dtype) -> Tensor:
-        """The results for ``value``, which must lie in the source format."""
-        low, high = self.source.code_interval()
-        codes = (value.double() if self.source.width > 24 else value) * 2.0**self.source.fraction_bits
-        codes = codes.to(torch.int64).clamp_(low, high)
-        if self.source.width <= _LISTED_BITS:
+        """The results for ``value``, which must hold codes of the domain."""
+        low, high = self.domain.low, self.domain.high
+        wide = value.double() if self.domain.width > FLOAT32_BITS else value
+        codes = (wide * 2.0**self.frac).to(torch.int64).clamp_(low, high)
+        if self.domain.width <= _LISTED_BITS:
             return _listed(self, value.device, dtype)[codes - low]
         found = self.expression(codes)
         assert isinstance(found, Tensor)
@@ -52,26 +54,36 @@ class IntegerFunction:
 
 @lru_cache(maxsize=256)
 def _listed(function: IntegerFunction, device: torch.device, dtype: torch.dtype) -> Tensor:
-    low, high = function.source.code_interval()
     with torch.inference_mode(False):
-        found = function.expression(torch.arange(low, high + 1))
-        codes = from_host(found, torch.device("cpu")) if not isinstance(found, Tensor) else found
+        codes = function.expression(torch.arange(function.domain.low, function.domain.high + 1))
         assert isinstance(codes, Tensor)
         return (codes.double() * 2.0**-function.result.fraction_bits).to(dtype).to(device)
 
 
 @lru_cache(maxsize=1024)
 def integer_function(name: str, source: str, result: str, attributes: str = "{}") -> IntegerFunction:
-    """The operator ``name`` on all codes of ``source``, rounded as the cast ``result`` says."""
+    """The operator ``name`` on codes of the format ``source``, rounded as the cast ``result`` says.
+
+    ``attributes`` are the operator's other attributes as JSON; ``domain`` limits the codes.
+    """
     format, spec = parse_format(source), parsed(result)
-    assert isinstance(format, Fixed) and isinstance(spec.format, Fixed)
-    op = cast(Operator, cast(Any, operators()[name])(**json.loads(attributes)))
+    assert isinstance(spec.format, Fixed)
+    fields: dict[str, Any] = {
+        key: tuple(cast(list[Any], value)) if isinstance(value, list) else value
+        for key, value in json.loads(attributes).items()
+    }
+    domain = fields.get("domain")
+    if domain is None:
+        assert isinstance(format, Fixed)
+        domain = format.code_interval()
+    op = cast(Operator, cast(Any, operators()[name])(**fields))
     builder = Builder("function")
-    operand = builder.input("x", Type((), format, interval_of_codes(format)))
+    operand = builder.input("x", Type((), format, Interval(*domain)))
     output = with_result(op, spec).decompose(builder, operand)
     node = builder.producer(output)
     assert node is not None and isinstance(node.op, Map)
-    return IntegerFunction(torch_expression(node.op.expression), format, spec.format)
+    expression = torch_expression(node.op.expression)
+    return IntegerFunction(expression, fraction_bits(format), Interval(*domain), spec.format)
 
 
 @torch.library.custom_op("gatewright::function", mutates_args=())

@@ -172,15 +172,12 @@ def _function_text(state: _State, node: Node, spec: CastSpec, operands: list[str
     """The hardware's function where the operand has a format, else the real one and a cast."""
     real = operation_text(node, ["v"], state.streams)
     source = state.precision[node.inputs[0]].type.format
-    if (
-        not isinstance(source, Fixed)
-        or not isinstance(spec.format, Fixed)
-        or node.output not in state.streams
-    ):
+    fields = {each.name: getattr(node.op, each.name) for each in dataclasses.fields(cast(Any, node.op))}
+    known = isinstance(source, Fixed) or fields.get("domain") is not None
+    if not known or not isinstance(spec.format, Fixed) or node.output not in state.streams:
         return f'gw.cast({operation_text(node, operands, state.streams)}, "{spec}")'
-    fields = {each.name for each in dataclasses.fields(cast(Any, node.op))} - {"result"}
-    attributes = json.dumps({name: getattr(node.op, name) for name in sorted(fields)}) if fields else ""
-    last = f", '{attributes}'" if attributes else ""
+    attributes = {name: value for name, value in fields.items() if name != "result" and value is not None}
+    last = f", '{json.dumps(attributes)}'" if attributes else ""
     return f'gw.function("{node.op.name}", {operands[0]}, lambda v: {real}, "{source}", "{spec}"{last})'
 
 
