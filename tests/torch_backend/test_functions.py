@@ -1,0 +1,101 @@
+"""Nonlinear functions in the printed module: the hardware's values, the real function's gradient."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gatewright.backends.torch import runtime as gw
+from gatewright.backends.torch.build import build_module, with_weights
+from gatewright.backends.torch.functions import function_operator
+from gatewright.frontend.importer import import_model
+from gatewright.frontend.quantise import quantise
+from gatewright.ir.graph import Graph
+from gatewright.ir.transforms.legalise import legalise
+from gatewright.sim.golden import evaluate
+
+
+class Activated(nn.Module):
+    """A layer and a function of its result."""
+
+    def __init__(self, activation: nn.Module, scale: float) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 6)
+        self.activation = activation
+        with torch.no_grad():
+            self.layer.weight.mul_(scale)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.activation(self.layer(x))
+
+
+class Exact(Activated):
+    """The same with its own casts, the function on the exact sum."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight = gw.cast(self.layer.weight, "fixed<8,6>")
+        total = torch.nn.functional.linear(
+            gw.cast(x, "fixed<8,4>"), weight, gw.cast(self.layer.bias, "fixed<8,6>")
+        )
+        return gw.cast(self.activation(total), "fixed<12,9>")
+
+
+def assert_equal(graph: Graph, module: nn.Module) -> None:
+    integers = legalise(graph).graph
+    generator = np.random.default_rng(0)
+    codes = generator.integers(*integers.inputs[0].format.code_interval(), size=(300, 4), endpoint=True)  # type: ignore[attr-defined]
+    expected = integers.outputs[0].format.decode(evaluate(integers, [codes])[0])  # type: ignore[attr-defined]
+    inputs = torch.from_numpy(integers.inputs[0].format.decode(codes)).float()  # type: ignore[attr-defined]
+    with torch.no_grad():
+        np.testing.assert_array_equal(module(inputs).double().numpy(), expected)
+    np.testing.assert_array_equal(module(inputs).detach().double().numpy(), expected)
+
+
+@pytest.mark.parametrize("width", [6, 12, 14, 18])
+@pytest.mark.parametrize(
+    "activation", [nn.GELU(), nn.Sigmoid(), nn.Hardswish()], ids=lambda each: type(each).__name__
+)
+def test_trained_weights_never_change_the_function(activation: nn.Module, width: int) -> None:
+    torch.manual_seed(3)
+    rules = {
+        "default": {"input": f"fixed<{width},{width - 4}>", "weight": "fixed<8,6>", "bias": "fixed<8,6>"},
+        "name": {"x": {"input": "fixed<8,4>"}, "activation": {"output": "fixed<12,9>"}},
+    }
+    graph = quantise(import_model(Activated(activation, 0.1).eval(), (torch.randn(3, 4),)), rules)
+    module = build_module(graph)
+    assert_equal(graph, module)
+    with torch.no_grad():
+        module.layer.weight.mul_(10.0)
+    assert_equal(with_weights(graph, module), module)
+    again = quantise(import_model(module, (torch.randn(3, 4),)), None)
+    assert_equal(again, module)
+
+
+def test_function_of_an_exact_sum() -> None:
+    torch.manual_seed(3)
+    graph = quantise(import_model(Exact(nn.Tanh(), 0.1).eval(), (torch.randn(3, 4),)), None)
+    module = build_module(graph)
+    assert_equal(graph, module)
+    with torch.no_grad():
+        module.layer.weight.mul_(10.0)
+    assert_equal(with_weights(graph, module), module)
+
+
+def test_gradient_is_the_real_functions_where_the_result_fits() -> None:
+    value = torch.tensor([-2.0, -0.5, 0.25, 1.5, 3.0], requires_grad=True)
+    found = gw.function("tanh", value, torch.tanh, "fixed<8,4>", "fixed<8,7> half_even saturate")
+    found.sum().backward()
+    expected = 1 - torch.tanh(value.detach()) ** 2
+    assert value.grad is not None
+    torch.testing.assert_close(value.grad, expected)
+    value.grad = None
+    gw.function("gelu", value, torch.nn.functional.gelu, "fixed<8,4>", "fixed<4,3>").sum().backward()
+    assert value.grad[-1] == 0  # 2.99 is clipped to 0.875
+
+
+def test_operator_is_well_formed() -> None:
+    value = torch.randn(3, 4).mul(16).round().div(16)
+    real = torch.tanh(value).requires_grad_()
+    torch.library.opcheck(function_operator, (value, real, "tanh", "fixed<8,4>", "fixed<8,7>", "{}"))
