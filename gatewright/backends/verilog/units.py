@@ -13,6 +13,7 @@ from gatewright.backends.verilog.expressions import declaration
 from gatewright.ir.formats import Real
 from gatewright.ir.intervals import IntegerArray
 from gatewright.ir.streams.cells import Adapter, Fifo, Fork, Reorder, Replay
+from gatewright.ir.streams.cost import prefers_block
 from gatewright.ir.streams.network import Channel, Component
 from gatewright.ir.streams.units import ContractUnit, MapUnit, ReduceUnit, RewireUnit, SequenceUnit
 
@@ -149,7 +150,8 @@ def _contract(component: ContractUnit, prefix: str) -> Printed:
             "TreeRegisters": component.tree_registers,
         },
     )
-    printed.instance.parameters.append(("RomFile", f'"{file}"'))
+    block = prefers_block(len(words), words.shape[1] * interval.width)
+    printed.instance.parameters += [("RomBlock", str(int(block))), ("RomFile", f'"{file}"')]
     printed.memories[file] = hex_words(words, interval.width)
     return printed
 

@@ -16,6 +16,7 @@ module gw_contract #(
   parameter int unsigned InputBeats     = 4,
   parameter int unsigned Words          = 8,
   parameter int unsigned TreeRegisters  = 0,
+  parameter bit          RomBlock       = 1'b0,
   parameter              RomFile        = ""
 ) (
   input  logic                               clk_i,
@@ -34,7 +35,6 @@ module gw_contract #(
   // Flags travel beside the operands, the products and the registers of the tree.
   localparam int unsigned Stages = 2 + TreeRegisters;
 
-  logic [Multipliers*WeightWidth-1:0]   rom [Words];
   logic [Multipliers*WeightWidth-1:0]   weight_q;
   logic [InputsPerBeat*DataWidth-1:0]   data_q;
   logic [OutputsPerBeat*SumWidth-1:0]   totals;
@@ -44,35 +44,33 @@ module gw_contract #(
   logic                                 advance;
   logic                                 last;
 
-  if (RomFile != "") begin : gen_rom
-    initial $readmemh(RomFile, rom);
-  end
-
   assign advance = ready_i || !valid_q;
   assign ready_o = advance;
   assign valid_o = valid_q;
   assign data_o  = sum_q;
 
   // The weights of the beat: the memory is read in order.
-  if (Words == 1) begin : gen_one_word
-    always_ff @(posedge clk_i) begin
-      if (advance) weight_q <= rom[0];
-    end
-  end else begin : gen_words
-    localparam int unsigned AddressWidth = $clog2(Words);
-    logic [AddressWidth-1:0] address_q;
+  localparam int unsigned AddressWidth = Words > 1 ? $clog2(Words) : 1;
+  logic [AddressWidth-1:0] address_q;
 
-    always_ff @(posedge clk_i) begin
-      if (!rst_ni) address_q <= '0;
-      else if (advance && valid_i) begin
-        address_q <= (address_q == AddressWidth'(Words - 1)) ? '0 : address_q + 1'b1;
-      end
-    end
-
-    always_ff @(posedge clk_i) begin
-      if (advance) weight_q <= rom[address_q];
+  always_ff @(posedge clk_i) begin
+    if (!rst_ni) address_q <= '0;
+    else if (advance && valid_i) begin
+      address_q <= (address_q == AddressWidth'(Words - 1)) ? '0 : address_q + 1'b1;
     end
   end
+
+  gw_rom #(
+    .Width(Multipliers * WeightWidth),
+    .Words(Words),
+    .Block(RomBlock),
+    .File (RomFile)
+  ) u_weights (
+    .clk_i    (clk_i),
+    .read_i   (advance),
+    .address_i(address_q),
+    .data_o   (weight_q)
+  );
 
   always_ff @(posedge clk_i) begin
     if (advance) data_q <= data_i;

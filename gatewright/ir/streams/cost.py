@@ -16,8 +16,12 @@ from gatewright.ir.streams.units import ContractUnit, MapUnit, ReduceUnit, Rewir
 
 MEMORY_BITS = 18_432
 """Bits of one block memory (half of a 36 kb block)."""
-DISTRIBUTED_BITS = 4_096
-"""A memory up to this size is taken to be distributed LUT memory."""
+BLOCK_WORDS = 512
+"""Words of one block memory at its full width of 36 bits."""
+BITS_PER_LUT = 17
+"""Bits of a read-only memory in logic per LUT, as Yosys maps tables without structure."""
+LUTS_PER_BLOCK = 150
+"""Logic that a block memory is worth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +37,28 @@ class Cost:
         return Cost(self.lut + other.lut, self.ff + other.ff, self.dsp + other.dsp, self.bram + other.bram)
 
 
+def block_memories(words: int, width: int) -> int:
+    """18 kb blocks for a memory of this shape."""
+    if words <= BLOCK_WORDS:
+        return -(-width // 36)
+    return max(-(-words * width // MEMORY_BITS), -(-width // 18) * -(-words // (4 * BLOCK_WORDS)))
+
+
+def prefers_block(words: int, width: int) -> bool:
+    """Whether a read-only memory is cheaper in block memory than in logic."""
+    return words * width / BITS_PER_LUT > LUTS_PER_BLOCK * block_memories(words, width)
+
+
+def rom_cost(words: int, width: int) -> Cost:
+    """A read-only memory."""
+    if prefers_block(words, width):
+        return Cost(bram=block_memories(words, width))
+    return Cost(lut=words * width / BITS_PER_LUT)
+
+
 def memory_cost(words: int, width: int) -> Cost:
-    """A memory with one write and one read port, or a read-only one."""
-    bits = words * width
-    if bits <= DISTRIBUTED_BITS or words <= 64:
-        return Cost(lut=bits / 48)
-    return Cost(bram=max(-(-bits // MEMORY_BITS), -(-width // 36)))
+    """A memory with a write and a read port: distributed (its cells are not counted as LUTs) while shallow."""
+    return Cost() if words <= 256 else Cost(bram=block_memories(words, width))
 
 
 def counter_cost(period: int) -> Cost:
@@ -89,7 +109,7 @@ def _contract(each: ContractUnit) -> Cost:
     tree = each.outputs_per_beat * (each.inputs_per_beat - 1) * (product + 1)
     accumulate = each.outputs_per_beat * total * (1 if each.input_beats > 1 else 0)
     cost = Cost(lut=tree + accumulate + 6, ff=each.outputs_per_beat * total + 6 + multipliers * 1.0, dsp=multipliers)
-    return cost + memory_cost(words, multipliers * each.weight_interval.width) + counter_cost(words)
+    return cost + rom_cost(words, multipliers * each.weight_interval.width) + counter_cost(words)
 
 
 def _map(each: MapUnit) -> Cost:
@@ -101,14 +121,14 @@ def _map(each: MapUnit) -> Cost:
             continue
         if node.op == "table":
             for _ in range(lanes):
-                memories += memory_cost(len(node.attributes[1]), node.interval.width)
+                memories += rom_cost(len(node.attributes[1]), node.interval.width)
             continue
         if node.op == "mul":
             memories += Cost(dsp=lanes)
             continue
         lut += node.interval.width * (2.0 if node.op in ("shlv", "shrv") else 1.0)
     for _, table, interval in each.tables:
-        memories += memory_cost(len(table.array), lanes * interval.width)
+        memories += rom_cost(len(table.array), lanes * interval.width)
     width = sum(node.interval.width for node in each.expression.nodes if node.op != "constant")
     registers = lanes * each.outputs[0].value.width + lanes * width * max(each.latency - 1, 0) / 2
     return memories + Cost(lut=lanes * lut + 3, ff=registers + each.latency)
