@@ -204,6 +204,10 @@ class Term:
         """Leading zeros of the value as an unsigned code of ``width`` bits."""
         return self.builder.apply("lzc", self, attributes=(width,))
 
+    def shift_left_within(self, bits: Term, width: int) -> Term:
+        """The value, which is not negative, times 2^bits, of which the low ``width`` bits are kept."""
+        return self.builder.apply("shlw", self, bits, attributes=(width,))
+
     def select(self, if_true: Term | int, if_false: Term | int) -> Term:
         """``if_true`` where this is not 0, else ``if_false``."""
         return self.builder.apply("select", self, if_true, if_false)
@@ -244,7 +248,7 @@ class ExpressionBuilder:
         if op == "select":
             if terms[1].index == terms[2].index or (first.interval.low > 0 or first.interval.high < 0):
                 return terms[1]
-            return None
+            return terms[2] if first.interval.magnitude == 0 else None
         if op in ("shl", "shr"):
             return first if attributes[0] == 0 else None
         if op == "abs":

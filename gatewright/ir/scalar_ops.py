@@ -35,8 +35,21 @@ class ScalarOp:
     commutative: bool = False
 
 
-def _boolean(*_: Any) -> Interval:
-    return Interval(0, 1)
+def _verdict(always: bool, never: bool) -> Interval:
+    return Interval.constant(1) if always else Interval.constant(0) if never else Interval(0, 1)
+
+
+def _equal(_: Attributes, a: Interval, b: Interval) -> Interval:
+    apart = a.high < b.low or b.high < a.low
+    return _verdict(a.is_constant and a == b, apart)
+
+
+def _less(_: Attributes, a: Interval, b: Interval) -> Interval:
+    return _verdict(a.high < b.low, a.low >= b.high)
+
+
+def _at_most(_: Attributes, a: Interval, b: Interval) -> Interval:
+    return _verdict(a.high <= b.low, a.low > b.high)
 
 
 def _bitwise(_: Attributes, a: Interval, b: Interval) -> Interval:
@@ -59,6 +72,10 @@ def _shift_right(attributes: Attributes, a: Interval) -> Interval:
 def _shift_left_variable(_: Attributes, a: Interval, s: Interval) -> Interval:
     corners = [v << n for v in (a.low, a.high) for n in (s.low, s.high)]
     return Interval(min(corners), max(corners), a.step << s.low)
+
+
+def _shift_left_within(attributes: Attributes, a: Interval, s: Interval) -> Interval:
+    return Interval(0, min((1 << attributes[0]) - 1, a.high << s.high))
 
 
 def _shift_right_variable(_: Attributes, a: Interval, s: Interval) -> Interval:
@@ -140,10 +157,11 @@ _ROWS = (
     ScalarOp("shl", 1, lambda t, a: a * Interval.constant(1 << t[0]), lambda t, a: a << t[0]),
     ScalarOp("shr", 1, _shift_right, lambda t, a: a >> t[0]),
     ScalarOp("shlv", 2, _shift_left_variable, lambda _, a, s: a << s),
+    ScalarOp("shlw", 2, _shift_left_within, lambda t, a, s: (a << s) & ((1 << t[0]) - 1)),
     ScalarOp("shrv", 2, _shift_right_variable, lambda _, a, s: a >> s),
-    ScalarOp("eq", 2, _boolean, _compare(np.equal), commutative=True),
-    ScalarOp("lt", 2, _boolean, _compare(np.less)),
-    ScalarOp("le", 2, _boolean, _compare(np.less_equal)),
+    ScalarOp("eq", 2, _equal, _compare(np.equal), commutative=True),
+    ScalarOp("lt", 2, _less, _compare(np.less)),
+    ScalarOp("le", 2, _at_most, _compare(np.less_equal)),
     ScalarOp("select", 3, lambda _, c, a, b: a.union(b), _select),
     ScalarOp("and", 2, _bitwise_and, lambda _, a, b: a & b, commutative=True),
     ScalarOp("or", 2, _bitwise, lambda _, a, b: a | b, commutative=True),
@@ -158,6 +176,6 @@ _ROWS = (
 SCALAR_OPS: dict[str, ScalarOp] = {row.name: row for row in _ROWS}
 """Every scalar operation by name; ``input`` and ``constant`` are leaves of the expression itself.
 
-Attributes: ``shl``/``shr`` (bits), ``round`` (bits to drop, rounding), ``wrap`` (width, signed),
+Attributes: ``shl``/``shr`` (bits), ``shlw`` (width of the result), ``round`` (bits to drop, rounding), ``wrap`` (width, signed),
 ``table`` (code of the first entry, entries), ``lzc`` (width of the unsigned operand).
 """

@@ -89,6 +89,9 @@ RULES: dict[str, Rule] = {
     "shl": lambda attributes, operands: f"{operands[0]} * {1 << attributes[0]}",
     "shr": lambda attributes, operands: f"{operands[0]} >> {min(attributes[0], 63)}",
     "shlv": _plain("{} * (1 << {})"),
+    "shlw": lambda attributes, operands: (
+        f"({operands[0]} << {operands[1]}) & {(1 << attributes[0]) - 1}"
+    ),
     "shrv": _plain("{} >> torch.clamp_max({}, 63)"),
     "eq": _plain("({} == {}).to(torch.int64)"),
     "lt": _plain("({} < {}).to(torch.int64)"),
@@ -173,7 +176,7 @@ def _is_narrow(expression: Expression, node: ScalarNode) -> bool:
         return int(node.attributes[0]) <= _SHIFT_LIMIT
     if node.op == "table":
         return fits_int64(Interval.of(np.asarray(node.attributes[1], dtype=object)))
-    if node.op == "shlv":
+    if node.op in ("shlv", "shlw"):
         return expression.nodes[node.args[1]].interval.high <= _SHIFT_LIMIT
     return True
 

@@ -158,6 +158,7 @@ RULES: dict[str, Callable[[ScalarNode, list[Operand]], str]] = {
     "shl": lambda node, operands: f"{operands[0].at(node.interval.width)} << {node.attributes[0]}",
     "shr": _shift_right,
     "shlv": lambda node, operands: f"{operands[0].at(node.interval.width)} << {operands[1].text}",
+    "shlw": lambda node, operands: f"{operands[0].at(node.interval.width)} << {operands[1].text}",
     "shrv": lambda node, operands: f"{node.interval.width}'({_shift(operands[0], operands[1].text)})",
     "eq": _comparison("=="),
     "lt": _comparison("<"),

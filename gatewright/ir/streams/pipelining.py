@@ -41,7 +41,7 @@ def node_delay(node: ScalarNode, nodes: tuple[ScalarNode, ...], family: Family) 
         return family.lut * logic_levels(2 * width, family)
     if node.op in ("max", "min", "abs"):
         return adder_delay(width, family) + family.lut
-    if node.op in ("shlv", "shrv"):
+    if node.op in ("shlv", "shlw", "shrv"):
         return family.lut * max(1, ceil(operands[1].interval.width / 2))
     if node.op == "lzc":
         return family.lut * 2 * logic_levels(width, family)

@@ -1,0 +1,114 @@
+"""Casts from exact integers to formats with a significand, as scalar expressions.
+
+The same algorithm as :meth:`SignificandFormat.encode_scaled <gatewright.ir.formats.SignificandFormat>`: the
+magnitude is brought to a fixed position by its leading zeros, rounded there, and composed with the
+exponent so that a carry of the rounding runs into the exponent by itself.
+"""
+
+from __future__ import annotations
+
+from gatewright.diagnostics import error
+from gatewright.ir.expressions import Term
+from gatewright.ir.formats import CastSpec, Overflow, Rounding, SignificandFormat, Underflow
+
+_ON_MAGNITUDES = {
+    Rounding.HALF_EVEN: Rounding.HALF_EVEN,
+    Rounding.TOWARD_ZERO: Rounding.FLOOR,
+    Rounding.HALF_ZERO: Rounding.HALF_DOWN,
+    Rounding.HALF_AWAY: Rounding.HALF_UP,
+}
+"""Roundings that treat both signs alike, as they act on magnitudes."""
+
+
+def significand_code(term: Term, frac: int, format: SignificandFormat, spec: CastSpec) -> Term:
+    """The code of ``term`` x 2^-frac in ``format``, rounded and limited as ``spec`` says."""
+    layout = format.layout
+    negative = term < 0
+    code = _magnitude_code(term.absolute(), negative, frac, format, spec.rounding)
+    code = _limited(code, negative, format, spec)
+    if layout.signed:
+        return code | (negative << layout.magnitude_bits)
+    return negative.select(0, code)
+
+
+def _magnitude_code(
+    magnitude: Term, negative: Term, frac: int, format: SignificandFormat, rounding: Rounding
+) -> Term:
+    """The code of a magnitude, which may lie above the largest one."""
+    layout = format.layout
+    flush = layout.underflow is Underflow.FLUSH
+    base = layout.lowest + frac
+    if base < 0:
+        magnitude, base = magnitude << -base, 0
+    width = magnitude.interval.width
+    span = width - layout.precision - base
+    if span <= 0:
+        units, offset = _rounded(magnitude, negative, base, rounding), None
+    else:
+        # Left by its leading zeros, but no further than the finest grid is fine.
+        shift = magnitude.leading_zeros(width).minimum(span)
+        aligned = magnitude.shift_left_within(shift, width)
+        units, offset = _rounded(aligned, negative, base + span, rounding), span - shift
+    code = _composed(units, offset, format)
+    if not flush:
+        return code
+    coarse = _rounded(magnitude, negative, base + layout.mantissa, rounding)
+    is_normal = magnitude >= 1 << (base + layout.mantissa)
+    return is_normal.select(code, (coarse > 0) << layout.mantissa)
+
+
+def _rounded(magnitude: Term, negative: Term, shift: int, rounding: Rounding) -> Term:
+    if shift <= 0:
+        return magnitude << -shift
+    if rounding in _ON_MAGNITUDES:
+        return magnitude.round(shift, _ON_MAGNITUDES[rounding])
+    upwards = magnitude.round(shift, rounding)
+    return negative.select(-((-magnitude).round(shift, rounding)), upwards)
+
+
+def _composed(units: Term, offset: Term | None, format: SignificandFormat) -> Term:
+    layout = format.layout
+    step = units.builder.constant(0) if offset is None else offset
+    match layout.underflow:
+        case Underflow.GRADUAL | Underflow.FLUSH:
+            return (step << layout.mantissa) + units
+        case Underflow.DENORMAL:
+            carried = units.equals(1 << layout.mantissa)
+            return ((step + carried) << layout.mantissa) | carried.select(units >> 1, units)
+        case Underflow.NO_ZERO:
+            return (step + units - 1).maximum(0)
+
+
+def _limited(code: Term, negative: Term, format: SignificandFormat, spec: CastSpec) -> Term:
+    layout = format.layout
+    if code.interval.high <= layout.largest:
+        return code
+    over = code > layout.largest
+    match spec.overflow:
+        case Overflow.SATURATE | Overflow.SATURATE_SYMMETRIC:
+            return code.minimum(layout.largest)
+        case Overflow.SATURATE_ZERO:
+            return over.select(0, code).minimum(layout.largest)
+        case Overflow.INFINITE:
+            beyond = layout.nan if layout.infinity is None else layout.infinity
+            if beyond is None:
+                raise error(
+                    "GW0205",
+                    f"{format} has neither infinity nor NaN to overflow to",
+                    note="every one of its codes is a finite number",
+                    help="use saturate",
+                )
+            largest = code.minimum(layout.largest)
+            # IEEE 754-2019 section 7.4: a rounding towards zero stops at the largest finite value.
+            if spec.rounding is Rounding.TOWARD_ZERO:
+                return largest
+            if spec.rounding is Rounding.FLOOR:
+                return (over & negative).select(beyond, largest)
+            return over.select(beyond, largest)
+        case _:
+            raise error(
+                "GW0205",
+                f"{format} cannot wrap around",
+                note="wrap is the modulo of integer codes; floating-point codes have no such meaning",
+                help="use saturate, saturate_zero or infinite",
+            )
