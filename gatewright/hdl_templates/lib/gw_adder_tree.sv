@@ -15,7 +15,7 @@ module gw_adder_tree #(
   output logic signed [SumWidth-1:0]          sum_o
 );
 
-  // Widths and counts of the levels.
+  // Widths and counts of the levels. Extension by replication is no cast where the width stays the same.
   function automatic int unsigned level_width(input int unsigned level);
     level_width = InputWidth + level < SumWidth ? InputWidth + level : SumWidth;
   endfunction
@@ -31,7 +31,12 @@ module gw_adder_tree #(
 
     if (level == 0) begin : gen_inputs
       for (genvar k = 0; k < Terms; k++) begin : gen_term
-        assign terms[k*Width +: Width] = Width'(signed'(data_i[k*InputWidth +: InputWidth]));
+        if (Width < InputWidth) begin : gen_cut
+          assign terms[k*Width +: Width] = Width'(data_i[k*InputWidth +: InputWidth]);
+        end else begin : gen_extend
+          assign terms[k*Width +: Width] = {{(Width - InputWidth){data_i[(k+1)*InputWidth-1]}},
+                                            data_i[k*InputWidth +: InputWidth]};
+        end
       end
     end else begin : gen_sums
       localparam int unsigned Before = level_width(level - 1);
@@ -41,10 +46,13 @@ module gw_adder_tree #(
 
       for (genvar k = 0; k < Terms; k++) begin : gen_term
         if (2 * k + 1 < TermsBefore) begin : gen_pair
-          assign sums[k*Width +: Width] = Width'(signed'(gen_level[level-1].terms[2*k*Before +: Before])) +
-                                          Width'(signed'(gen_level[level-1].terms[(2*k+1)*Before +: Before]));
+          assign sums[k*Width +: Width] = {{(Width - Before){gen_level[level-1].terms[(2*k+1)*Before-1]}},
+                                           gen_level[level-1].terms[2*k*Before +: Before]} +
+                                          {{(Width - Before){gen_level[level-1].terms[(2*k+2)*Before-1]}},
+                                           gen_level[level-1].terms[(2*k+1)*Before +: Before]};
         end else begin : gen_odd
-          assign sums[k*Width +: Width] = Width'(signed'(gen_level[level-1].terms[2*k*Before +: Before]));
+          assign sums[k*Width +: Width] = {{(Width - Before){gen_level[level-1].terms[(2*k+1)*Before-1]}},
+                                           gen_level[level-1].terms[2*k*Before +: Before]};
         end
       end
       if (Registered) begin : gen_register
@@ -60,7 +68,8 @@ module gw_adder_tree #(
     end
   end
 
-  assign sum_o = SumWidth'(signed'(gen_level[Levels].terms));
+  localparam int unsigned LastWidth = level_width(Levels);
+  assign sum_o = {{(SumWidth - LastWidth){gen_level[Levels].terms[LastWidth-1]}}, gen_level[Levels].terms};
 
   if (Registers == 0) begin : gen_unused
     logic unused_clock;
