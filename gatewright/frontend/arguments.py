@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.fx import Node
@@ -35,10 +35,11 @@ def is_mutating(target: Any) -> bool:
 def named_arguments(node: Node, resolve: Callable[[Node], Any]) -> dict[str, Any]:
     """The node's arguments by schema name; defaults filled in, nodes replaced by ``resolve``."""
     found: dict[str, Any] = {}
-    schema: Any = node.target._schema  # pyright: ignore[reportFunctionMemberAccess, reportUnknownMemberType, reportAttributeAccessIssue]
-    for position, argument in enumerate(schema.arguments):
+    arguments: list[Any] = list(cast(Any, node.target)._schema.arguments)
+    given: Any
+    for position, argument in enumerate(arguments):
         if position < len(node.args):
-            given: Any = node.args[position]
+            given = node.args[position]
         elif argument.name in node.kwargs:
             given = node.kwargs[argument.name]
         else:

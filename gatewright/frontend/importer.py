@@ -24,7 +24,7 @@ from gatewright.frontend.arguments import is_mutating, is_overload, named_argume
 from gatewright.frontend.check import agrees, run_text
 from gatewright.frontend.locations import module_class, module_path, node_location
 from gatewright.frontend.ports import input_names, output_names
-from gatewright.frontend.support import unsupported
+from gatewright.frontend.support import is_random, unsupported
 from gatewright.frontend.trace import ExampleInputs, check_example, export_program, split_example
 from gatewright.ir.aten import AtenCall
 from gatewright.ir.builder import Builder
@@ -186,7 +186,7 @@ class _Importer:
     def _can_run(self, node: Node, streams: bool) -> bool:
         if target_name(node.target) in self._by_name:
             return True
-        return not _has_tensor(node.meta.get("val")) if streams else not _is_random(node)
+        return not _has_tensor(node.meta.get("val")) if streams else not is_random(node)
 
     def _reject(self, node: Node) -> None:
         self._unsupported.setdefault(target_name(node.target), []).append(node)
@@ -263,11 +263,13 @@ class _Importer:
                 streams = {each for each in (*added.inputs, added.output) if self._builder.is_stream(each)}
                 self._evaluated[added.output] = run_text(added, self._evaluated, streams)
 
-    def _check(self, node: Node, call: AtenCall, result: Value | tuple[Value | None, ...], scale: float) -> None:
+    def _check(
+        self, node: Node, call: AtenCall, result: Value | tuple[Value | None, ...], scale: float
+    ) -> None:
         """Whether the imported values equal PyTorch's on the example; GW0199 otherwise."""
         values = result if isinstance(result, tuple) else (result,)
-        concrete = self._concrete[node]
-        expected = list(concrete) if isinstance(concrete, (list, tuple)) else [concrete]
+        concrete: Any = self._concrete[node]
+        expected = cast(list[Any], concrete if isinstance(concrete, (list, tuple)) else [concrete])
         for index, (value, tensor) in enumerate(zip(values, expected, strict=True)):
             if value is None:
                 continue
@@ -306,7 +308,7 @@ class _Importer:
                     "GW0109",
                     f"the model changes its own {entry.name} while it runs",
                     location=node_location(node),
-                    note="in hardware every sample is computed by itself: nothing is kept from one to the next",
+                    note="in hardware every sample is computed by itself: nothing is kept in between",
                     help="use evaluation semantics, or pass the state in as an input and out as an output",
                 )
             if tensor.shape == written.shape and tensor.stride() == written.stride():
@@ -367,14 +369,9 @@ def _has_tensor(value: Any) -> bool:
 
 def _shapes(value: Any) -> tuple[tuple[int, ...], ...]:
     tensors = cast(list[Any], value) if isinstance(value, (list, tuple)) else [value]
-    return tuple(tuple(int(size) for size in each.shape) for each in tensors if isinstance(each, torch.Tensor))
-
-
-def _is_random(node: Node) -> bool:
-    """Whether the call can draw random numbers."""
-    if not is_overload(node.target):
-        return False
-    return torch.Tag.nondeterministic_seeded in cast(Any, node.target).tags
+    return tuple(
+        tuple(int(size) for size in each.shape) for each in tensors if isinstance(each, torch.Tensor)
+    )
 
 
 def _returns_anything(node: Node) -> bool:

@@ -33,7 +33,8 @@ def node_location(node: Node) -> Location:
 
     A model made of PyTorch's own modules alone has no such line; its module path says where.
     """
-    frames = [(found["file"], int(found["line"])) for found in _FRAME.finditer(node.meta.get("stack_trace") or "")]
+    trace = node.meta.get("stack_trace") or ""
+    frames = [(found["file"], int(found["line"])) for found in _FRAME.finditer(trace)]
     own = [frame for frame in frames if not is_library(frame[0])]
     file, line = own[-1] if own else ("", 0)
     return Location(module_path(node), shown_path(file) if file else "", line, source_line(file, line))
@@ -41,17 +42,21 @@ def node_location(node: Node) -> Location:
 
 def module_path(node: Node) -> str:
     """The dotted path of the innermost module that the node was called in; empty for the model itself."""
-    stack = node.meta.get("nn_module_stack") or {}
-    path = list(stack.values())[-1][0] if stack else ""
+    path = _innermost(node)[0]
     # A module that is called twice gets a path such as "fc@1".
     return re.sub(r"@\d+", "", str(path)).removeprefix("L['self'].").removeprefix("L__self__.")
 
 
 def module_class(node: Node) -> str:
     """The qualified class name of that innermost module."""
-    stack = node.meta.get("nn_module_stack") or {}
-    found = list(stack.values())[-1][1] if stack else ""
+    found = _innermost(node)[1]
     return found if isinstance(found, str) else f"{found.__module__}.{found.__qualname__}"
+
+
+def _innermost(node: Node) -> tuple[str, str | type]:
+    """Path and class of the innermost module that the node was called in."""
+    stack: dict[str, tuple[str, str | type]] = node.meta.get("nn_module_stack") or {}
+    return list(stack.values())[-1] if stack else ("", "")
 
 
 def traceback_location(trace: TracebackType | None) -> Location:
@@ -75,7 +80,8 @@ def traceback_location(trace: TracebackType | None) -> Location:
 
 
 def _path_below(root: torch.nn.Module, module: torch.nn.Module) -> str:
-    return next((name for name, each in root.named_modules() if id(each) == id(module)), "")
+    modules: list[tuple[str, torch.nn.Module]] = list(root.named_modules())  # pyright: ignore[reportUnknownArgumentType]
+    return next((name for name, each in modules if each is module), "")
 
 
 def source_line(file: str, line: int) -> str:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
+import torch
 from torch.fx import Node
 
 from gatewright.diagnostics import Diagnostic, diagnostic, nearest
+from gatewright.frontend.arguments import is_overload
 from gatewright.frontend.locations import node_location
 from gatewright.ir.operator import Operator
 
 SHOWN_PLACES = 3
+
+
+def is_random(node: Node) -> bool:
+    """Whether the call can draw random numbers."""
+    return is_overload(node.target) and torch.Tag.nondeterministic_seeded in cast(Any, node.target).tags
 
 
 def unsupported(target: str, nodes: Sequence[Node], by_name: Mapping[str, type[Operator]]) -> Diagnostic:
@@ -22,6 +30,14 @@ def unsupported(target: str, nodes: Sequence[Node], by_name: Mapping[str, type[O
         listed = ", ".join(others[:SHOWN_PLACES])
         rest = len(others) - SHOWN_PLACES
         notes.append(f"also at {listed}" + (f" and {rest} more places" if rest > 0 else ""))
+    if is_random(nodes[0]):
+        return diagnostic(
+            "GW0105",
+            f"operator {target.partition('.')[0]} draws random numbers",
+            location=places[0],
+            note=[*notes, "the same input must give the same result, in the model and in hardware"],
+            help="draw them once, outside of forward, and keep them in a buffer or pass them as an input",
+        )
     base = target.partition(".")[0]
     bases = sorted({name.partition(".")[0] for name in by_name})
     close = nearest(base, [name for name in bases if name != base])
@@ -32,7 +48,9 @@ def unsupported(target: str, nodes: Sequence[Node], by_name: Mapping[str, type[O
         help = f"the nearest supported operator is {close}"
     else:
         help = "write it with supported operators; docs/adding-an-op.md shows how to add one"
-    return diagnostic("GW0105", f"operator {base} is not supported", location=places[0], note=notes, help=help)
+    return diagnostic(
+        "GW0105", f"operator {base} is not supported", location=places[0], note=notes, help=help
+    )
 
 
 def _shown(target: str) -> str:

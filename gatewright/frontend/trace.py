@@ -17,10 +17,12 @@ from gatewright.diagnostics import Collector, GatewrightError, Location, diagnos
 from gatewright.frontend.locations import node_location, shown_path, source_line, traceback_location
 
 ExampleInputs = Any
-"""A tensor, a tuple or list of tensors, or a dict of tensors by argument name; the batch leads."""
+"""A tensor, a tuple or list of tensors, or a dict of tensors by name; the batch leads."""
 
 
-def export_program(model: torch.nn.Module | ExportedProgram, example_inputs: ExampleInputs) -> ExportedProgram:
+def export_program(
+    model: torch.nn.Module | ExportedProgram, example_inputs: ExampleInputs
+) -> ExportedProgram:
     """The exported program of a model (or the given program, checked) with static shapes.
 
     The model is traced in evaluation mode; its training flags are restored afterwards. Raises
@@ -77,7 +79,7 @@ def _bad_example(message: str) -> Any:
     return diagnostic(
         "GW0103",
         message,
-        note="example inputs are a tuple, or a dict by argument name, of tensors whose first axis is the batch",
+        note="example inputs are a tuple, or a dict by name, of tensors whose first axis is the batch",
         help="pass for example (torch.randn(4, 16),) for a model that takes 16 features",
     )
 
@@ -104,7 +106,8 @@ def _evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
 
 def _copies(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Fresh tensors: torch.export takes one tensor given twice for one input."""
-    return tuple(each.detach().clone() for each in args), {name: each.detach().clone() for name, each in kwargs.items()}
+    named = {name: each.detach().clone() for name, each in kwargs.items()}
+    return tuple(each.detach().clone() for each in args), named
 
 
 def _run_once(model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -141,8 +144,8 @@ def _export(model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence PyTorch's own reports of a failed export: the error says it all."""
-    names = ("torch.fx.experimental.symbolic_shapes", "torch._subclasses.fake_tensor", "torch.export", "torch._dynamo")
-    loggers = [logging.getLogger(name) for name in names]
+    parts = ("fx.experimental.symbolic_shapes", "_subclasses.fake_tensor", "export", "_dynamo")
+    loggers = [logging.getLogger(f"torch.{part}") for part in parts]
     saved = [each.level for each in loggers]
     for each in loggers:
         each.setLevel(logging.CRITICAL + 1)
@@ -184,7 +187,9 @@ def _check_matches(program: ExportedProgram, args: tuple[Any, ...], kwargs: dict
     """Whether example inputs fit the inputs that a given program was exported with."""
     given = [*args, *kwargs.values()]
     names = list(program.graph_signature.user_inputs)
-    expected = [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
+    expected = [
+        node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in names
+    ]
     if len(expected) != len(given):
         raise error(
             "GW0103",
@@ -206,15 +211,15 @@ def _check_static(program: ExportedProgram) -> None:
     problems = Collector()
     for node in program.graph.nodes:
         for value in _tensors(node.meta.get("val")):
-            moving = [axis for axis, size in enumerate(value.shape) if not isinstance(size, int)]
+            moving = [axis for axis, size in enumerate(value.shape) if type(size) is not int]
             if moving:
                 problems.add(
                     diagnostic(
                         "GW0108",
                         f"{node.name} has a dynamic shape: {list(map(str, value.shape))}".replace("'", ""),
                         location=node_location(node),
-                        note=f"the extent of axis {moving[0]} is known only at run time; hardware has static shapes",
-                        help="export without dynamic_shapes, and avoid operators whose result size depends on data",
+                        note=f"axis {moving[0]} has its extent only at run time; hardware has static shapes",
+                        help="export without dynamic_shapes and without operators whose size depends on data",
                     )
                 )
                 problems.raise_if_any()  # what follows is dynamic because of this one
@@ -230,20 +235,23 @@ def _tensors(value: Any) -> list[torch.Tensor]:
 
 def _check_finite(program: ExportedProgram) -> None:
     problems = Collector()
+    parameters = set(program.graph_signature.parameters)
     constants = {name: value for name, value in program.constants.items() if isinstance(value, torch.Tensor)}
     for name, tensor in {**program.state_dict, **constants}.items():
         if not torch.is_floating_point(tensor):
             continue
-        bad = ~torch.isfinite(tensor.detach())
+        tensor = tensor.detach()
+        # A mask may hold minus infinity, as a buffer.
+        bad = ~torch.isfinite(tensor) if name in parameters else tensor.isnan() | tensor.isposinf()
         if bool(bad.any()):
             index = [int(each) for each in bad.nonzero()[0]]
             value = float(tensor[tuple(index)]) if index else float(tensor)
             problems.add(
                 diagnostic(
                     "GW0106",
-                    f"{name} holds {int(bad.sum())} values that are NaN or infinite",
+                    f"{name} holds NaN or infinite values",
                     location=Location(module=name.rpartition(".")[0]),
-                    note=f"the first is {name}{index} = {value}",
+                    note=f"{int(bad.sum())} of {tensor.numel()}; the first is {name}{index} = {value}",
                     help="check the checkpoint, or the training that made it",
                 )
             )

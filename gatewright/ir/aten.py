@@ -71,7 +71,7 @@ class AtenCall:
         return positive - 1
 
     def axes(self, value: Value, dimensions: list[int] | int | None) -> tuple[int, ...]:
-        """Several dimensions as sorted per-sample axes; None or an empty list means all of a constant's."""
+        """Several dimensions as sorted per-sample axes; None or an empty list means all."""
         if dimensions is None or dimensions == []:
             dimensions = list(range(self.rank(value)))
         listed = [dimensions] if isinstance(dimensions, int) else dimensions
@@ -90,10 +90,12 @@ class AtenCall:
     def refused(self, message: str, *, note: str = "", help: str = "") -> GatewrightError:
         """The error GW0107 of a call whose operator is known but not in this form."""
         notes = (note,) if note else ()
-        return error("GW0107", f"aten.{self.target}: {message}", location=self.location, note=notes, help=help)
+        return error(
+            "GW0107", f"aten.{self.target}: {message}", location=self.location, note=notes, help=help
+        )
 
     def result_shape(self, index: int = 0) -> Shape:
-        """The per-sample shape of a result that is a stream; GW0104 where its first axis is not the batch."""
+        """The per-sample shape of a stream result; GW0104 where its first axis is not the batch."""
         shape = self.results[index]
         if not shape or shape[0] != self.batch:
             raise self.mixes_samples()
@@ -114,7 +116,7 @@ class AtenCall:
         return [value if self.is_stream(value) else self.per_sample(value, rank) for value in values]
 
     def per_sample(self, value: Value, rank: int) -> Value:
-        """A constant that meets a stream of ``rank`` axes in PyTorch, without its batch axis if it has one."""
+        """A constant that meets a stream of ``rank`` axes in PyTorch, without the batch axis it may have."""
         if len(value.shape) < rank:
             return value
         array = self.builder.constant_of(value)

@@ -134,9 +134,7 @@ FUNCTIONS: dict[str, RealFunction] = {
     ),
     "exponential": RealFunction(_guarded(np.exp), lambda m, x: m.exp(x), _ZERO),
     "square_root": RealFunction(_guarded(np.sqrt), lambda m, x: m.sqrt(x) if x >= 0 else m.nan),
-    "reciprocal": RealFunction(
-        _guarded(lambda x: 1.0 / x), lambda m, x: 1 / x if x else m.inf, _ZERO, _ZERO
-    ),
+    "reciprocal": RealFunction(_guarded(lambda x: 1.0 / x), lambda m, x: 1 / x if x else m.inf, _ZERO, _ZERO),
     "reciprocal_square_root": RealFunction(
         _guarded(lambda x: 1.0 / np.sqrt(x)),
         lambda m, x: 1 / m.sqrt(x) if x > 0 else (m.inf if x == 0 else m.nan),
@@ -151,7 +149,9 @@ FUNCTIONS: dict[str, RealFunction] = {
 
 
 @cache
-def table(function: str, source: ScalarFormat, low: int, high: int, step: int, result: CastSpec) -> tuple[int, ...]:
+def table(
+    function: str, source: ScalarFormat, low: int, high: int, step: int, result: CastSpec
+) -> tuple[int, ...]:
     """The correctly rounded result codes for the source codes ``low, low + step, ... <= high``."""
     row = FUNCTIONS[function]
     target = result.format
@@ -189,7 +189,8 @@ def rounded(function: str, argument: Fraction, result: CastSpec) -> int:
         exact = _fraction(value)
         margin = abs(exact) / 2**precision
         codes = {
-            target.encode_fraction(each, result.rounding, result.overflow) for each in (exact - margin, exact + margin)
+            target.encode_fraction(each, result.rounding, result.overflow)
+            for each in (exact - margin, exact + margin)
         }
         if len(codes) == 1:
             return codes.pop()

@@ -24,7 +24,7 @@ from gatewright.diagnostics import error
 from gatewright.ir import functions
 from gatewright.ir.expressions import ExpressionBuilder, Term
 from gatewright.ir.formats import CastSpec, Exact, Fixed, Overflow, ScalarFormat
-from gatewright.ir.functions import Line, Reals, RealFunction
+from gatewright.ir.functions import Line, RealFunction, Reals
 from gatewright.ir.intervals import Interval
 
 Codes = NDArray[np.int64]
@@ -75,7 +75,9 @@ class Problem:
 
     def real(self, codes: Codes) -> Reals:
         """The real function in units of the result's last place."""
-        return np.ldexp(self.row.fast(np.ldexp(codes.astype(np.float64), -self.source_frac)), self.target.fraction_bits)
+        return np.ldexp(
+            self.row.fast(np.ldexp(codes.astype(np.float64), -self.source_frac)), self.target.fraction_bits
+        )
 
     @property
     def saturates(self) -> bool:
@@ -190,7 +192,7 @@ def fit(function: str, source: ScalarFormat, low: int, high: int, result: CastSp
         return WholeTable(problem, functions.table(function, source, low, high, 1, result))
     raise error(
         "GW0342",
-        f"{function} of {Interval(low, high).width} bits has no piecewise form within {MAXIMUM_SEGMENTS} segments",
+        f"{function} of {Interval(low, high).width} bits has no form of up to {MAXIMUM_SEGMENTS} pieces",
         note=f"operand {source} with codes {low} to {high}, result {result}",
         help="give the operand at most 16 bits, or its result fewer bits",
     )
@@ -247,7 +249,13 @@ def _tail(problem: Problem, low_side: bool) -> tuple[int, Line | None]:
 
 
 def _interpolate(
-    problem: Problem, degree: int, first: int, last: int, segment_bits: int, left: Line | None, right: Line | None
+    problem: Problem,
+    degree: int,
+    first: int,
+    last: int,
+    segment_bits: int,
+    left: Line | None,
+    right: Line | None,
 ) -> Pieces | None:
     """Coefficients for every segment; None where the function is not finite."""
     width = 1 << segment_bits

@@ -44,6 +44,7 @@ class UnaryFunction(Operator):
 
     roles = ("input",)
     result_role = "output"
+    takes_codes = True
     function: ClassVar[str] = ""
     source: ClassVar[str] = ""
 
@@ -55,7 +56,7 @@ class UnaryFunction(Operator):
         return call.builder.add(cls(), call.value("self"))
 
     def decompose(self, builder: Builder, *operands: Value) -> Value:
-        (value,) = operands
+        value = operands[0] if operands[0].width <= TABLE_BITS else builder.decoded(operands[0])
         if self.result is None or not isinstance(self.result.format, ScalarFormat):
             raise error(
                 "GW0341",
@@ -64,7 +65,11 @@ class UnaryFunction(Operator):
                 help='give `formats` an output for it, for example {"default": {"output": "fixed<8,6>"}}',
             )
         spec = self.result
-        return builder.map(lambda x: self._term(x, value, spec), value, format=spec.format)
+
+        def apply(x: Term) -> Term:
+            return self._term(x, value, spec)
+
+        return builder.map(apply, value, format=spec.format)
 
     def _term(self, x: Term, value: Value, spec: CastSpec) -> Term:
         """The function of one code; codes that are all multiples of a power of two are counted in those."""

@@ -14,7 +14,7 @@ from gatewright.ir.types import Type, Value
 @register
 @dataclass(frozen=True, slots=True)
 class BatchNormScale(Operator):
-    """``weight / sqrt(variance + epsilon)``; operands are the variance and, where there is one, the weight."""
+    """``weight / sqrt(variance + epsilon)``; the operands are variance and, if any, weight."""
 
     epsilon: float
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 from fractions import Fraction
 from math import isinf
+from typing import TYPE_CHECKING
 
-from gatewright.ir.ops.maximum import Maximum
-from gatewright.ir.ops.minimum import Minimum
 from gatewright.ir.expressions import Term
 from gatewright.ir.operator import Operator, Sample, register
+from gatewright.ir.ops.maximum import Maximum
+from gatewright.ir.ops.minimum import Minimum
 from gatewright.ir.types import Shape, Value
 
 if TYPE_CHECKING:
@@ -27,7 +26,10 @@ MAXIMUM_BOUND_BITS = 24
 @register
 @dataclass(frozen=True, slots=True)
 class Clamp(Operator):
-    """The operand limited to ``low .. high`` (either may be None); exact: the bounds are short dyadic numbers."""
+    """The operand limited to ``low .. high``, of which either may be None.
+
+    Exact: the bounds are dyadic numbers of few bits.
+    """
 
     low: float | None
     high: float | None

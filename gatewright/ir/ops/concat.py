@@ -27,6 +27,7 @@ class Concat(Operator):
     axis: int
 
     name = "concat"
+    takes_codes = True
     aten = ("cat.default", "concat.default", "concatenate.default")
     is_primitive = True
 
@@ -37,9 +38,9 @@ class Concat(Operator):
         if axis < 0:
             raise call.mixes_samples()
         values = [value for value in call["tensors"] if value.size] or call["tensors"][:1]
-        return call.builder.add(cls(axis), *(
-            value if call.is_stream(value) else call.per_sample(value, rank) for value in values
-        ))
+        return call.builder.add(
+            cls(axis), *(value if call.is_stream(value) else call.per_sample(value, rank) for value in values)
+        )
 
     def infer(self, *operands: Value) -> Type:
         first = operands[0]
@@ -47,7 +48,7 @@ class Concat(Operator):
         if any(each != others[0] for each in others):
             raise error(
                 "GW0307",
-                f"concat of {' and '.join(str(list(value.shape)) for value in operands)} along axis {self.axis}",
+                f"concat of {' and '.join(str([*each.shape]) for each in operands)} along axis {self.axis}",
                 note="all other axes must have equal extents",
             )
         size = sum(value.shape[self.axis] for value in operands)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gatewright.ir.operator import Operator, broadcast_shape, register
 from gatewright.ir.ops.mul import Mul
-from gatewright.ir.operator import Operator, Sample, broadcast_shape, register
 from gatewright.ir.types import Shape, Value
 
 if TYPE_CHECKING:
     from gatewright.ir.aten import AtenCall
-    from gatewright.ir.builder import Builder
 
 
 @register
@@ -24,7 +22,14 @@ class Divide(Operator):
     """
 
     name = "divide"
-    aten = ("div.Tensor", "div.Scalar", "divide.Tensor", "true_divide.Tensor", "div.Tensor_mode", "div.Scalar_mode")
+    aten = (
+        "div.Tensor",
+        "div.Scalar",
+        "divide.Tensor",
+        "true_divide.Tensor",
+        "div.Tensor_mode",
+        "div.Scalar_mode",
+    )
 
     def infer_shape(self, *shapes: Shape) -> Shape:
         return broadcast_shape(self.name, shapes)
@@ -36,14 +41,15 @@ class Divide(Operator):
             raise call.refused(
                 f"rounding_mode={mode!r} drops the fraction",
                 note="values are real numbers until a format is chosen; roundings are casts",
-                help='divide without rounding_mode, and round with torch.ops.gatewright.cast(x, "fixed<8,0> floor")',
+                help='leave it out, and round with torch.ops.gatewright.cast(x, "fixed<8,0> floor")',
             )
         first, second = call.broadcast("self", "other")
         array = call.builder.constant_of(second)
         if array is None:
             from gatewright.ir.ops.reciprocal import Reciprocal
 
-            return call.builder.add(Mul(), first, call.builder.add(Reciprocal(), second, name=call.named("reciprocal")))
+            inverse = call.builder.add(Reciprocal(), second, name=call.named("reciprocal"))
+            return call.builder.add(Mul(), first, inverse)
         if bool((array == 0.0).any()):
             raise call.refused(
                 "the divisor is zero",

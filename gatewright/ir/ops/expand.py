@@ -36,7 +36,9 @@ class Expand(Operator):
         value = call.value("self")
         shape = call.result_shape()
         if not call.is_stream(value):
-            raise call.refused("a constant is expanded to the shape of an input", help="let it broadcast by itself")
+            raise call.refused(
+                "a constant is expanded to an input's shape", help="let it broadcast by itself"
+            )
         if len(shape) != len(value.shape):
             raise call.mixes_samples()
         return value if shape == value.shape else call.builder.add(cls(shape), value)

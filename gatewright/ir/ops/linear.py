@@ -22,6 +22,7 @@ class Linear(Operator):
     """``x @ weight.T + bias`` with weight ``[out, in]``; the bias operand may be absent."""
 
     name = "linear"
+    takes_codes = True
     aten = ("linear.default",)
     roles = ("input", "weight", "bias")
 
@@ -54,12 +55,13 @@ class Linear(Operator):
         total = builder.contract(f"{' '.join([*rows, 'k'])}, n k -> {' '.join([*rows, 'n'])}", value, weight)
         if len(operands) == 2:
             return total
-        (shift_total, shift_bias), frac = builder.align(total, operands[2])
+        offset = builder.decoded(operands[2])
+        (shift_total, shift_bias), frac = builder.align(total, offset)
 
         def add_bias(total: Term, bias: Term) -> Term:
             return shift_total(total) + shift_bias(bias)
 
-        return builder.map(add_bias, total, operands[2], frac=frac)
+        return builder.map(add_bias, total, offset, frac=frac)
 
     def torch(self, *arguments: str) -> str:
         return f"F.linear({', '.join(arguments)})"

@@ -29,6 +29,7 @@ class Matmul(Operator):
     """
 
     name = "matmul"
+    takes_codes = True
     aten = ("matmul.default", "mm.default", "bmm.default", "addmm.default")
     roles = ("input",)
 
@@ -92,7 +93,7 @@ class Matmul(Operator):
 
 
 def _leading(builder: Builder, value: Value, other: Value, rank: int) -> tuple[list[str], Value]:
-    """Names of the value's leading axes; an axis of extent 1 that broadcasts, or that both have, is dropped."""
+    """Names of the value's leading axes without those of extent 1, and the value in that shape."""
     missing = rank - (len(value.shape) - 2)
     kept = [axis for axis, size in enumerate(value.shape[:-2]) if size != 1]
     shape = (*(value.shape[axis] for axis in kept), *value.shape[-2:])

@@ -33,7 +33,7 @@ class Mean(Operator):
     keep: bool = False
 
     name = "mean"
-    aten = ("mean.dim", "adaptive_avg_pool1d.default", "adaptive_avg_pool2d.default")
+    aten = ("mean.dim", "mean.default", "adaptive_avg_pool1d.default", "adaptive_avg_pool2d.default")
     roles = ("input", "weight")
 
     def infer_shape(self, *shapes: Shape) -> Shape:
@@ -42,8 +42,8 @@ class Mean(Operator):
     @classmethod
     def from_aten(cls, call: AtenCall) -> Value:
         value = call.value("self")
-        if call.target == "mean.dim":
-            op = cls(call.axes(value, call["dim"]), bool(call["keepdim"]))
+        if call.target.startswith("mean"):
+            op = cls(call.axes(value, call.get("dim")), bool(call.get("keepdim")))
         elif any(size != 1 for size in call["output_size"]):
             raise call.refused(
                 f"the output size {list(call['output_size'])} is not supported",

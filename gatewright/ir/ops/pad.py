@@ -32,6 +32,7 @@ class Pad(Operator):
     code: int = 0
 
     name = "pad"
+    takes_codes = True
     aten = ("constant_pad_nd.default", "pad.default")
     is_primitive = True
 
@@ -58,7 +59,9 @@ class Pad(Operator):
 
     def infer(self, *operands: Value) -> Type:
         (value,) = operands
-        shape = tuple(size + before + after for size, (before, after) in zip(value.shape, self.amounts, strict=True))
+        shape = tuple(
+            size + before + after for size, (before, after) in zip(value.shape, self.amounts, strict=True)
+        )
         interval = None if value.type.is_real else value.interval.union(Interval.constant(self.code))
         return Type(shape, value.format, interval)
 

@@ -14,7 +14,7 @@ from gatewright.ir.types import Type, Value
 @register
 @dataclass(frozen=True, slots=True)
 class ParameterAffine(Operator):
-    """``a * scale`` or ``a * scale + shift``, where scale and shift run along ``axis`` of ``a``, 0 or the last."""
+    """``a * scale`` or ``a * scale + shift``; both run along ``axis`` of ``a``, which is 0 or -1."""
 
     axis: int = -1
 

@@ -22,6 +22,7 @@ class Permute(Operator):
     order: tuple[int, ...]
 
     name = "permute"
+    takes_codes = True
     aten = ("permute.default", "transpose.int", "t.default", "numpy_T.default", "mT.default", "movedim.int")
     on_parameters = True
     is_primitive = True

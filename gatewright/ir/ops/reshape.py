@@ -23,6 +23,7 @@ class Reshape(Operator):
     shape: Shape
 
     name = "reshape"
+    takes_codes = True
     aten = (
         "view.default",
         "reshape.default",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gatewright.ir.operator import Operator, register
 from gatewright.ir.ops.concat import Concat
@@ -30,22 +30,28 @@ class Scatter(Operator):
         rank = len(call.results[0])
         if not call.is_stream(value):
             value = call.per_sample(value, rank)
-        axis = call["dim"] % rank - 1
+        axis = int(call["dim"]) % rank - 1
         shape = call.result_shape()
         if axis < 0:
-            if call.get("step") == 1 and call.get("start") in (0, None) and call.results[0] == (call.batch, *shape):
+            if piece.shape == shape and call.get("step") == 1:
                 return piece
             raise call.mixes_samples()
         if call.target == "select_scatter.default":
-            start = call["index"] % shape[axis]
+            start = int(call["index"]) % shape[axis]
             stop, step = start + 1, 1
         else:
-            start, stop, step = slice(call["start"], call["end"], call["step"]).indices(shape[axis])
+            given: slice[Any, Any, Any] = slice(call["start"], call["end"], call["step"])
+            start, stop, step = given.indices(shape[axis])
         if step != 1:
             raise call.refused("every other element is written", help="write a contiguous range")
         row = (*shape[:axis], stop - start, *shape[axis + 1 :])
-        piece = call.builder.reshape(piece, row) if call.is_stream(piece) else reshaped_parameter(call, piece, row)
+        stream = call.is_stream(piece)
+        piece = call.builder.reshape(piece, row) if stream else reshaped_parameter(call, piece, row)
         parts = [(0, start), (stop, shape[axis])]
         part_of = Slice if call.is_stream(value) else ParameterSlice
-        kept = [call.builder.add(part_of(axis, *part), value) if part[0] < part[1] else None for part in parts]
-        return call.builder.add(Concat(axis), *(each for each in (kept[0], piece, kept[1]) if each is not None))
+        kept = [
+            call.builder.add(part_of(axis, first, last), value) if first < last else None
+            for first, last in parts
+        ]
+        joined = [each for each in (kept[0], piece, kept[1]) if each is not None]
+        return call.builder.add(Concat(axis), *joined)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,7 @@ class Slice(Operator):
     step: int = 1
 
     name = "slice"
+    takes_codes = True
     aten = ("slice.Tensor", "select.int", "narrow.default")
     on_parameters = True
     is_primitive = True
@@ -45,8 +46,8 @@ class Slice(Operator):
         if (start, stop, step) == (0, extents[dimension], 1) and shape == extents:
             return value
         if not stream:
-            part = call.builder.add(ParameterSlice(dimension, start, stop, step), value, name=call.named("slice"))
-            return reshaped_parameter(call, part, shape)
+            op = ParameterSlice(dimension, start, stop, step)
+            return reshaped_parameter(call, call.builder.add(op, value, name=call.named("slice")), shape)
         sliced = call.builder.add(cls(call.axis(value, dimension), start, stop, step), value)
         return call.builder.reshape(sliced, call.result_shape())
 
@@ -78,5 +79,6 @@ def _range(call: AtenCall, size: int) -> tuple[int, int, int]:
     if call.target == "narrow.default":
         start = int(call["start"]) % size
         return start, start + int(call["length"]), 1
-    given = slice(call["start"], call["end"], call["step"])
-    return given.indices(size)
+    given: slice[Any, Any, Any] = slice(call["start"], call["end"], call["step"])
+    first, last, step = given.indices(size)
+    return first, last, step

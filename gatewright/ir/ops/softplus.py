@@ -26,5 +26,5 @@ class Softplus(UnaryFunction):
     @classmethod
     def from_aten(cls, call: AtenCall) -> Value:
         if float(call["beta"]) != 1.0:
-            raise call.refused(f"beta {float(call['beta']):g} is not supported", help="use beta 1, and scale around it")
+            raise call.refused("only beta 1 is supported", help="use beta 1, and scale before and after it")
         return call.builder.add(cls(), call.value("self"))

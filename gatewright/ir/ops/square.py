@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gatewright.ir.expressions import Term
+from gatewright.ir.operator import Operator, Sample, register
 from gatewright.ir.ops.mul import Mul
 from gatewright.ir.ops.reciprocal import Reciprocal
 from gatewright.ir.ops.reciprocal_square_root import ReciprocalSquareRoot
 from gatewright.ir.ops.square_root import SquareRoot
-from gatewright.ir.expressions import Term
-from gatewright.ir.operator import Operator, Sample, register
 from gatewright.ir.types import Shape, Value
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ class Square(Operator):
         if exponent == 2.0:
             return call.builder.add(cls(), value)
         if exponent == 3.0:
-            return call.builder.add(Mul(), call.builder.add(cls(), value, name=call.named("square")), value)
+            square = call.builder.add(cls(), value, name=call.named("square"))
+            return call.builder.add(Mul(), square, value)
         if exponent == 0.5:
             return call.builder.add(SquareRoot(), value)
         if exponent == -0.5:
@@ -48,7 +49,8 @@ class Square(Operator):
         if exponent == -1.0:
             return call.builder.add(Reciprocal(), value)
         raise call.refused(
-            f"the exponent {exponent:g} is not supported", help="supported exponents are 1, 2, 3, 0.5, -0.5 and -1"
+            f"the exponent {exponent:g} is not supported",
+            help="supported exponents are 1, 2, 3, 0.5, -0.5 and -1",
         )
 
     def decompose(self, builder: Builder, *operands: Value) -> Value:

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gatewright.ir.ops.add import scaled
 from gatewright.ir.expressions import Term
 from gatewright.ir.operator import Operator, Sample, broadcast_shape, register
+from gatewright.ir.ops.add import scaled
 from gatewright.ir.types import Shape, Value
 
 if TYPE_CHECKING:

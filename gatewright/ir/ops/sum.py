@@ -24,7 +24,7 @@ class Sum(Operator):
     keep: bool = False
 
     name = "sum"
-    aten = ("sum.dim_IntList",)
+    aten = ("sum.dim_IntList", "sum.default")
     roles = ("input",)
 
     def infer_shape(self, *shapes: Shape) -> Shape:
@@ -33,7 +33,7 @@ class Sum(Operator):
     @classmethod
     def from_aten(cls, call: AtenCall) -> Value:
         value = call.value("self")
-        return call.builder.add(cls(call.axes(value, call["dim"]), bool(call["keepdim"])), value)
+        return call.builder.add(cls(call.axes(value, call.get("dim")), bool(call.get("keepdim"))), value)
 
     def decompose(self, builder: Builder, *operands: Value) -> Value:
         (value,) = operands

@@ -16,7 +16,7 @@ None where the node goes away and nothing that is kept reads it.
 
 
 def rebuild(graph: Graph, visit: Visit) -> Graph:
-    """The graph whose nodes are what ``visit`` makes of them; inputs, outputs, names and locations are kept."""
+    """The graph of what ``visit`` makes of the nodes; inputs, outputs, names and locations are kept."""
     builder = Builder(graph.name)
     values: dict[Value, Value | None] = {}
     for value in graph.inputs:
