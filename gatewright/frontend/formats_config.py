@@ -70,8 +70,11 @@ class Rules:
 
     def for_input(self, value: Value) -> CastSpec | None:
         """The cast that a rule by name or regex gives to the model's input itself."""
-        by_name = Rules({}, tuple(rule for rule in self.rules if rule.kind != "type"))
-        return by_name.find("input", "", (value.name,))
+        return self.by_name().find("input", "", (value.name,))
+
+    def by_name(self) -> Rules:
+        """The rules by name and regex alone."""
+        return Rules({}, tuple(rule for rule in self.rules if rule.kind != "type"))
 
 
 def names_of(value: Value) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ carries itself are kept, and one directly behind a function becomes the function
 
 Ports: a model input is cast once, where it enters. Its format is, in this order, the ``input`` role of a
 name rule for the input itself; the one cast that all its readers ask for; the default ``input`` role.
-Readers that ask for another format cast again.
+Readers that ask for another format cast again; where the input has a rule of its own, only readers with
+a rule by name do.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ class _Planner:
         self.producer = graph.producer()
         self.constants = constant_arrays(graph)
         self.state: dict[Value, CastSpec | bool] = {}
+        self.named_ports: set[Value] = set()
         self.lacking: list[tuple[Node, int, str]] = []
         self.result = Plan()
 
@@ -102,9 +104,11 @@ class _Planner:
     def _plan_port(self, value: Value) -> None:
         wanted, by_model = self._readers(value)
         spec = self.rules.for_input(value)
-        if spec is None and by_model:
+        if spec is not None:
+            self.named_ports.add(value)
+        elif by_model:
             spec = by_model[0] if len(set(by_model)) == 1 else None
-        elif spec is None:
+        else:
             unique = list(dict.fromkeys(wanted))
             spec = unique[0] if len(unique) == 1 else self.rules.default.get("input")
             if spec is None and unique:
@@ -155,6 +159,8 @@ class _Planner:
             self.state[node.output] = False
             return
         states = [self._plan_operand(position, node, index) for index in range(len(node.inputs))]
+        if isinstance(node.op, MOVEMENTS) and self.named_ports.issuperset(node.inputs):
+            self.named_ports.add(node.output)
         self.state[node.output] = _result_state(node, states)
         if op.result_role is not None:
             self._plan_function(node)
@@ -170,7 +176,8 @@ class _Planner:
             return self._plan_constant(position, node, index, role)
         if role is None or self._cast_by_model(value):
             return self.state[value]
-        spec = self.rules.for_node("input", node)
+        rules = self.rules.by_name() if value in self.named_ports else self.rules
+        spec = rules.for_node("input", node)
         if spec is None:
             if self.state[value] is False:
                 self.lacking.append((node, index, "input"))

@@ -96,6 +96,10 @@ def test_port_takes_its_own_rule_then_its_readers_then_the_default() -> None:
     found = quantise(graph, rules)
     assert casts(found)["input_cast"] == "ufixed<8,8>"
     assert str(legalise(found).graph.inputs[0].format) == "ufixed<8,8>"
+    (first,) = [node for node in found.nodes if node.output.name == "0"]
+    assert first.inputs[0].name == "input_cast"
+    rules["name"]["0"] = {"input": "fixed<7,3>"}
+    assert "fixed<7,3>" in casts(quantise(graph, rules)).values()
 
 
 class Shared(nn.Module):
