@@ -193,7 +193,7 @@ def save_packed(path: str | Path, tensors: Mapping[str, PackedTensor]) -> None:
     """Write packed tensors to a safetensors file: bytes, with formats, shapes and axes in its metadata."""
     import safetensors.numpy
 
-    save_file: Any = safetensors.numpy.save_file
+    module: Any = safetensors.numpy
     arrays: dict[str, Bytes] = {}
     notes: dict[str, dict[str, object]] = {}
     for name, packed in tensors.items():
@@ -201,7 +201,7 @@ def save_packed(path: str | Path, tensors: Mapping[str, PackedTensor]) -> None:
         if packed.scales is not None:
             arrays[f"{name}.scales"] = np.ascontiguousarray(packed.scales)
         notes[name] = {"format": str(packed.form), "shape": packed.shape, "axis": packed.axis}
-    save_file(arrays, str(path), metadata={_METADATA: json.dumps(notes, sort_keys=True)})
+    module.save_file(arrays, str(path), metadata={_METADATA: json.dumps(notes, sort_keys=True)})
 
 
 def load_packed(path: str | Path) -> dict[str, PackedTensor]:

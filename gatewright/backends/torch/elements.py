@@ -62,14 +62,14 @@ class FastGrid:
     high: float
     magic: float  # uniform: 1.5 x 2^23 steps
     field_floor: int  # floating: the float32 bits of the smallest normal
-    field_step: int  # floating: what turns 2^e into 1.5 x 2^(e + 23 - mantissa)
+    units: float  # floating: 1.5 x 2^(23 - mantissa), which times 2^e is a number's magic
     significant_bits: int
     keeps_zero_sign: bool
     has_nan: bool
 
     @property
     def uniform(self) -> bool:
-        return self.field_step == 0
+        return self.units == 0
 
     def round_(self, values: Tensor, clip_first: bool = True, scratch: Scratch | None = None) -> Tensor:
         """`values` (float32, overwritten) on the grid. NaN stays, or becomes 0 in a format without NaN.
@@ -90,9 +90,9 @@ class FastGrid:
             fields = values.view(torch.int32).bitwise_and(_EXPONENT_32)
         else:
             fields = torch.bitwise_and(values.view(torch.int32), _EXPONENT_32, out=scratch.first)
-        magic = fields.clamp_min_(self.field_floor).add_(self.field_step).view(torch.float32)
-        rounded = values + magic if scratch is None else torch.add(values, magic, out=scratch.second)
-        rounded = rounded.sub_(magic)
+        powers = fields.clamp_min_(self.field_floor).view(torch.float32)  # 2^e of every number
+        target = None if scratch is None else scratch.second
+        rounded = torch.add(values, powers, alpha=self.units, out=target).sub_(powers, alpha=self.units)
         if not clip_first:
             rounded = rounded.clamp_(self.low, self.high)
         return rounded.copysign_(values) if self.keeps_zero_sign else rounded
@@ -115,10 +115,10 @@ def fast_grid(form: ScalarFormat) -> FastGrid | None:
     if not regular or mantissa > 20 or layout.lowest < -100 or form.largest_exponent > 100:
         return None
     high = float(form.largest)
-    step = ((23 - mantissa) << 23) + (1 << 22)
+    units = 1.5 * 2.0 ** (23 - mantissa)
     low = -high if layout.signed else 0.0
     return FastGrid(
-        low, high, 0.0, (smallest + 127) << 23, step, layout.precision, layout.signed, layout.nan is not None
+        low, high, 0.0, (smallest + 127) << 23, units, layout.precision, layout.signed, layout.nan is not None
     )
 
 
