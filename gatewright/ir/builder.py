@@ -144,11 +144,24 @@ class Builder:
 
         Where ``right`` is a constant the result's interval is the exact one of its values.
         """
+        from gatewright.ir.decoding import coded_format
         from gatewright.ir.ops.contract import Contract, bound_with_constant
 
         weights = self.constant_of(right)
-        bound = None if weights is None else bound_with_constant(equation, left, weights)
-        return self.add(Contract(equation, bound), left, right)
+        bound = None if weights is None else bound_with_constant(equation, left, weights, right.format)
+        return self.add(Contract(equation, bound, coded_format(left), coded_format(right)), left, right)
+
+    def decoded(self, value: Value) -> Value:
+        """``value`` as the exact integer itself; the value unchanged where its code is one already."""
+        from gatewright.ir.decoding import decoded_integers, digits, is_plain, lowest_exponent
+
+        if is_plain(value.format):
+            return value
+        frac = -lowest_exponent(value.format)
+        codes = self.constant_of(value)
+        if codes is not None:
+            return self.integers(decoded_integers(value.format, codes), Exact(frac), value.name)
+        return self.map(lambda term: digits(term, value.format).integer, value, frac=frac)
 
     def align(self, *values: Value) -> tuple[list[Callable[[Term], Term]], int]:
         """Shifts that bring the operands to one fraction (the largest), and that fraction."""

@@ -15,6 +15,7 @@ import numpy as np
 from gatewright.ir.expressions import ExpressionBuilder, Term
 from gatewright.ir.formats import Binary, Exact, Fixed, Format, ScalarFormat, SignificandFormat, Ternary, Underflow
 from gatewright.ir.intervals import IntegerArray, Interval, fits_int64
+from gatewright.ir.types import Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,12 @@ class Digits:
 def is_plain(format: Format) -> bool:
     """Whether a code of the format is the integer itself: fixed point, and exact results."""
     return isinstance(format, Fixed | Exact)
+
+
+def coded_format(value: Value) -> ScalarFormat | None:
+    """The format of a value whose codes have to be decoded; None where a code is the integer itself."""
+    format = value.format
+    return format if isinstance(format, ScalarFormat) and not is_plain(format) else None
 
 
 def lowest_exponent(format: Format) -> int:

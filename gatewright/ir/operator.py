@@ -47,7 +47,8 @@ class Operator:
     value flows through unchanged; the last entry repeats. ``result_role`` is set where the result
     is not exact and must be cast at once (a nonlinear function). ``is_primitive`` marks the operators
     of the integer level, ``on_parameters`` those whose import also accepts a parameter as the only tensor
-    (a view of it, which stays tied to its name).
+    (a view of it, which stays tied to its name). ``takes_codes`` marks those that decode operands
+    themselves, or only move them; the others get the exact integers of floating-point and other codes.
     """
 
     __slots__ = ()
@@ -58,6 +59,7 @@ class Operator:
     result_role: ClassVar[str | None] = None
     is_primitive: ClassVar[bool] = False
     on_parameters: ClassVar[bool] = False
+    takes_codes: ClassVar[bool] = False
 
     # ---- import ----------------------------------------------------------------------------
     @classmethod

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from gatewright.backends.torch.expressions import Codes, from_host, to_host, torch_expression
 from gatewright.backends.torch.precision import FLOAT32_LIMIT, FLOAT64_LIMIT
+from gatewright.ir.decoding import decoded_integers, decoded_interval, integer_table
+from gatewright.ir.formats import ScalarFormat
 from gatewright.ir.graph import Graph, Node
 from gatewright.ir.intervals import Interval, fits_int64
 from gatewright.ir.ops.concat import Concat
@@ -76,14 +78,29 @@ def _run(node: Node, operands: list[Codes], batch: int, device: torch.device) ->
     if result is not None:
         return result
     if isinstance(op, Contract):
-        bounds = node.inputs[0].interval, node.inputs[1].interval
-        return contract(op.indices, tensors[0], tensors[1], bounds)
+        decoded = [decoded_interval(value.format, value.interval) for value in node.inputs]
+        if not fits_int64(*decoded):
+            return _on_host(node, operands, device)
+        left, right = (_integers(tensor, format) for tensor, format in zip(tensors, (op.left, op.right), strict=True))
+        return contract(op.indices, left, right, (decoded[0], decoded[1]))
     if isinstance(op, Reduce):
         axes = tuple(axis + 1 for axis in op.axes)
         if op.kind == "sum":
             return tensors[0].sum(dim=axes, keepdim=True)
         return (torch.amax if op.kind == "max" else torch.amin)(tensors[0], dim=axes, keepdim=True)
     return _on_host(node, operands, device)
+
+
+def _integers(codes: Tensor, format: ScalarFormat | None) -> Tensor:
+    """The exact integers that codes of ``format`` stand for; None where the codes are those."""
+    if format is None:
+        return codes
+    table = integer_table(format)
+    if table is None:
+        decoded = from_host(decoded_integers(format, codes.cpu().numpy()), codes.device)
+        assert isinstance(decoded, Tensor)
+        return decoded
+    return torch.from_numpy(table.astype(np.int64)).to(codes.device)[codes]
 
 
 def _move(op: object, tensors: list[Tensor]) -> Tensor | None:

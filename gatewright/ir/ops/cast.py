@@ -24,6 +24,7 @@ class Cast(Operator):
     spec: CastSpec
 
     name = "cast"
+    takes_codes = True
     aten = ("gatewright.cast.default",)
     on_parameters = True
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gatewright.diagnostics import error
-from gatewright.ir.formats import Exact
+from gatewright.ir.decoding import decoded_integers, decoded_interval, lowest_exponent
+from gatewright.ir.formats import Exact, Format, ScalarFormat
 from gatewright.ir.intervals import INT64_BITS, IntegerArray, Interval
 from gatewright.ir.operator import Operator, Sample, register
 from gatewright.ir.types import Shape, Type, Value
@@ -61,10 +62,14 @@ class Contract(Operator):
 
     ``equation`` names the indices, for example ``"r k, n k -> r n"``. The result's fraction is the
     sum of the operands'. ``bound`` is an interval of the result proved from the constant's values.
+    ``left`` and ``right`` are the formats of operands whose codes are not the integers themselves:
+    their exact decoded integers are multiplied.
     """
 
     equation: str
     bound: Interval | None = None
+    left: ScalarFormat | None = None
+    right: ScalarFormat | None = None
 
     name = "contract"
     is_primitive = True
@@ -79,10 +84,15 @@ class Contract(Operator):
         indices = self.indices
         sizes = indices.sizes(left.shape, right.shape)
         count = int(np.prod([sizes[name] for name in indices.summed], dtype=np.int64))
-        interval = self.bound or (left.interval * right.interval).scaled(count)
-        return Type(tuple(sizes[name] for name in indices.result), Exact(left.frac + right.frac), interval)
+        product = decoded_interval(left.format, left.interval) * decoded_interval(right.format, right.interval)
+        frac = -lowest_exponent(left.format) - lowest_exponent(right.format)
+        return Type(tuple(sizes[name] for name in indices.result), Exact(frac), self.bound or product.scaled(count))
 
     def evaluate(self, *arrays: IntegerArray) -> IntegerArray:
+        arrays = tuple(
+            array if format is None else decoded_integers(format, array)
+            for array, format in zip(arrays, (self.left, self.right), strict=True)
+        )
         indices = self.indices
         names = sorted({*indices.left, *indices.right})
         letter = {name: chr(ord("a") + position) for position, name in enumerate(names)}
@@ -95,7 +105,8 @@ class Contract(Operator):
         return exact_einsum(equation, *arrays)
 
     def text(self) -> str:
-        return f'"{self.equation}"'
+        formats = ", ".join(str(each) for each in (self.left, self.right) if each is not None)
+        return f'"{self.equation}"' + (f" of {formats}" if formats else "")
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
@@ -104,15 +115,17 @@ class Contract(Operator):
         yield Sample(cls("r k, n k -> r n"), ((2, 8), (4, 8)), ("ufixed<5,4>", "fixed<12,4>"), constants=(1,))
 
 
-def bound_with_constant(equation: str, left: Value, weights: IntegerArray) -> Interval:
-    """The exact interval of the contraction of ``left`` with these weights, over all results."""
+def bound_with_constant(equation: str, left: Value, weights: IntegerArray, right: Format) -> Interval:
+    """The exact interval of the contraction of ``left`` with these codes of ``right``, over all results."""
     indices = Indices.parse(equation)
     axes = tuple(position for position, name in enumerate(indices.right) if name not in indices.result)
+    weights = decoded_integers(right, weights)
+    factor = decoded_interval(left.format, left.interval)
     wide = weights.astype(object) if weights.size else np.zeros((1,) * weights.ndim, dtype=object)
-    low, high = left.interval.low, left.interval.high
+    low, high = factor.low, factor.high
     lowest = np.minimum(wide * low, wide * high).sum(axis=axes)
     highest = np.maximum(wide * low, wide * high).sum(axis=axes)
-    step = left.interval.step * Interval.of(wide).step
+    step = factor.step * Interval.of(wide).step
     return Interval(int(np.min(lowest)), int(np.max(highest)), step)
 
 

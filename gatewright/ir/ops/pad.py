@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gatewright.diagnostics import error
+from gatewright.ir.formats import ScalarFormat
 from gatewright.ir.intervals import IntegerArray, Interval
 from gatewright.ir.operator import Operator, Sample, register
 from gatewright.ir.ops.slice import Slice
@@ -67,15 +69,18 @@ class Pad(Operator):
 
     def decompose(self, builder: Builder, *operands: Value) -> Value:
         (value,) = operands
-        scaled = self.fill * 2.0**value.frac
-        if scaled != round(scaled):
+        format = value.format
+        assert isinstance(format, ScalarFormat)
+        code = int(format.encode(np.asarray([self.fill]))[0])
+        held = format.decode_fraction(code)
+        if held != Fraction(self.fill):
             raise error(
                 "GW0309",
-                f"pad with {self.fill} in {value.format}",
-                note=f"{self.fill} x 2^{value.frac} = {scaled} is not a whole code",
-                help="pad with a value that the format holds, or with more fraction bits",
+                f"pad with {self.fill} in {format}",
+                note=f"{format} does not hold {self.fill}; the nearest that it holds is {float(held):g}",
+                help="pad with a value that the format holds, or cast after the padding",
             )
-        return builder.add(replace(self, code=round(scaled)), value)
+        return builder.add(replace(self, code=code), value)
 
     def evaluate(self, *arrays: IntegerArray) -> IntegerArray:
         return np.pad(arrays[0], ((0, 0), *self.amounts), constant_values=self.code)

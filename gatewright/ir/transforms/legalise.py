@@ -82,6 +82,8 @@ def _legalise_node(builder: Builder, node: Node, operands: list[Value]) -> Value
                 help="give `formats` an entry for it, or put a quantise operator before it in the model",
             )
         )
+    if not op.takes_codes:
+        operands = [builder.decoded(value) for value in operands]
     return op.decompose(builder, *operands)
 
 
