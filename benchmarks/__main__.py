@@ -14,6 +14,7 @@ import datetime
 import importlib
 import importlib.metadata
 import json
+import re
 import sys
 import time
 import traceback
@@ -26,14 +27,13 @@ from rich.table import Table
 
 from benchmarks.common import RESULTS, Row, commit, machine, number
 
-NOT_BENCHMARKS = ("__init__", "__main__", "common")
 COLOURS = {"met": "[green]met[/]", "missed": "[red]missed[/]", "": ""}
 
 
 def names() -> list[str]:
-    """All benchmarks: the modules of this folder."""
-    found = (path.stem for path in Path(__file__).resolve().parent.glob("*.py"))
-    return sorted(name for name in found if name not in NOT_BENCHMARKS and not name.startswith("_"))
+    """All benchmarks: the modules of this folder that have a function ``rows``; the others help them."""
+    modules = Path(__file__).resolve().parent.glob("*.py")
+    return sorted(path.stem for path in modules if re.search(r"^def rows\(", path.read_text(), re.MULTILINE))
 
 
 def measure(name: str) -> Iterator[Row]:
