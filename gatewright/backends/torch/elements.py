@@ -31,7 +31,7 @@ from gatewright.ir.formats import (
 )
 
 _EXPONENT_32 = 0x7F800000
-_SIGN_OFF_32 = 0x7FFFFFFF
+_NATIVE = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +188,15 @@ class ElementPlan:
     beyond: float  # what overflows become under `infinite`
     has_nan: bool
     fast: FastGrid | None
+    native: torch.dtype | None  # PyTorch's own conversion, where it rounds to nearest even
 
     def quantize(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The nearest values of the format, in the type of `values` (any floating type)."""
         if self.fast is not None and values.dtype != torch.float64:
             fresh = values.to(torch.float32, copy=True) if values.dtype == torch.float32 else values.float()
             return self.fast.round_(fresh).to(values.dtype)
+        if self.native is not None and values.dtype != torch.float64:
+            return values.float().clamp(-self.largest, self.largest).to(self.native).to(values.dtype)
         return self.quantize_double(values.double(), generator).to(values.dtype)
 
     def quantize_double(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -286,7 +289,14 @@ def element_plan(form: ScalarFormat, rounding: Rounding, overflow: Overflow) -> 
         )
     # Let the reference reject what the format does not know, such as wrap of a float.
     form.encode(np.zeros(1), Rounding.HALF_EVEN, overflow)
-    common: dict[str, Any] = {"name": str(form), "rounding": rounding, "overflow": overflow, "fast": fast}
+    native = _NATIVE.get(str(form)) if plain else None
+    common: dict[str, Any] = {
+        "name": str(form),
+        "rounding": rounding,
+        "overflow": overflow,
+        "fast": fast,
+        "native": native,
+    }
     if isinstance(form, SignificandFormat):
         layout = form.layout
         return ElementPlan(
