@@ -20,6 +20,7 @@ def build_module(graph: Graph, original: str = "") -> Module:
     """
     printed = print_module(graph, original)
     module = load_class(printed.source, printed.name)()
+    module.attach(printed.regions)
     for tensor in printed.tensors:
         owner_path, _, name = tensor.path.rpartition(".")
         held = getattr(module.get_submodule(owner_path), name)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gatewright.backends.torch.cast import cast
+from gatewright.backends.torch.wide import Region, register_regions
 
 _Forward = TypeVar("_Forward", bound=Callable[..., Any])
 
@@ -38,6 +39,7 @@ class Module(Container):
     def __init__(self) -> None:
         super().__init__()
         self._quantised: dict[tuple[int, str], tuple[Tensor, int, int, Tensor]] = {}
+        self._regions: tuple[Region, ...] = ()
 
     def declare(self, path: str, shape: Sequence[int], trainable: bool = True, saved: bool = True) -> None:
         """Add a parameter (or buffer) under its dotted ``path``, with containers on the way."""
@@ -65,6 +67,11 @@ class Module(Container):
         self._quantised[key] = (parameter, version, parameter.data_ptr(), result)
         return result
 
+    def attach(self, regions: Sequence[Region]) -> None:
+        """Give the module the regions that its source computes with ``gw.wide``."""
+        self._regions = tuple(regions)
+        register_regions(self._regions)
+
     def train(self, mode: bool = True) -> Module:
         """As in PyTorch; also forgets the kept weights."""
         self._quantised.clear()
@@ -72,6 +79,10 @@ class Module(Container):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_quantised": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        register_regions(self._regions)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self.code, type(self).__name__), self.__getstate__()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gatewright.backends.torch.precision import Precision, precisions
 from gatewright.backends.torch.texts import operation_text, result_cast, streams_of
+from gatewright.backends.torch.wide import Region, region_of
 from gatewright.diagnostics import Location
 from gatewright.ir.formats import CastSpec, Fixed, ScalarFormat
 from gatewright.ir.graph import Graph, Node
@@ -51,11 +52,12 @@ class ConstantTensor:
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """A printed module: its source, its class's name, and the tensors that it declares."""
+    """A printed module: its source, its class's name, the tensors that it declares, and its wide regions."""
 
     source: str
     name: str
     tensors: tuple[ConstantTensor, ...]
+    regions: tuple[Region, ...] = ()
 
 
 @dataclass(slots=True)
@@ -65,9 +67,11 @@ class _State:
     graph: Graph
     streams: set[Value]
     precision: dict[Value, Precision]
+    producer: dict[Value, Node]
     names: dict[Value, str] = field(default_factory=dict[Value, str])
     taken: set[str] = field(default_factory=lambda: set(RESERVED))
     tensors: dict[str, ConstantTensor] = field(default_factory=dict[str, ConstantTensor])
+    regions: dict[str, Region] = field(default_factory=dict[str, Region])
     lines: list[str] = field(default_factory=list[str])
     place: Location | None = None
 
@@ -88,12 +92,17 @@ def print_module(graph: Graph, original: str = "") -> Printed:
 
     Parameters keep their names, so that the ``state_dict`` has the original model's keys.
     """
-    state = _State(graph, streams_of(graph), precisions(graph))
+    state = _State(graph, streams_of(graph), precisions(graph), graph.producer())
     inputs = [state.name(value) for value in graph.inputs]
     state.names.update(zip(graph.inputs, inputs, strict=True))
     for node in graph.nodes:
         _print_node(state, node)
-    outputs = [state.names[value] for value in graph.outputs]
+    outputs = [
+        _wide_text(state, value, state.names[value])
+        if state.precision[value].dtype == "wide"
+        else state.names[value]
+        for value in graph.outputs
+    ]
     if graph.inputs:
         outputs = [
             text if value in state.streams else f"gw.repeat({text}, {inputs[0]})"
@@ -108,7 +117,7 @@ def print_module(graph: Graph, original: str = "") -> Printed:
     body += [f"        {line}" if line else "" for line in state.lines]
     body += [f"        return {', '.join(outputs)}", ""]
     source = HEADER.format(title=original or graph.name) + "\n" + "\n".join(body)
-    return Printed(source, name, tuple(state.tensors.values()))
+    return Printed(source, name, tuple(state.tensors.values()), tuple(state.regions.values()))
 
 
 def _class_name(name: str) -> str:
@@ -149,6 +158,8 @@ def _print_node(state: _State, node: Node) -> None:
             text = operation_text(node, operands, state.streams)
         else:
             text = _function_text(state, node, spec, operands)
+    if precision.dtype != "wide" and any(state.precision[each].dtype == "wide" for each in node.inputs):
+        text = _wide_text(state, value, text)
     name = state.name(value)
     state.names[value] = name
     state.lines.append(f"{name} = {text}{_comment(value, precision)}")
@@ -158,11 +169,19 @@ def _is_computed_parameter(state: _State, node: Node, value: Value) -> bool:
     """Whether a stream meets a real number computed from parameters: it is in float64 and has no cast."""
     if node.inputs[0] not in state.streams or value in state.streams or not state.precision[value].is_real:
         return False
-    return not any(isinstance(each.op, Constant) for each in state.graph.nodes if each.output == value)
+    return not isinstance(state.producer[value].op, Constant)
+
+
+def _wide_text(state: _State, value: Value, approximate: str) -> str:
+    """``value`` computed in integers from the nearest values that floating point holds exactly."""
+    region = region_of(value, state.producer, state.precision, state.streams)
+    state.regions[region.key] = region
+    leaves = "".join(f", {state.names[each]}" for each in region.leaves)
+    return f'gw.wide({approximate}, "{region.key}"{leaves})'
 
 
 def _cast_text(state: _State, node: Node, op: Cast, operand: str) -> str:
-    producer = next((each for each in state.graph.nodes if each.output == node.inputs[0]), None)
+    producer = state.producer.get(node.inputs[0])
     if producer is not None and isinstance(producer.op, Constant) and operand.startswith("self."):
         return f'self.quantised({operand}, "{op.spec}")'
     return op.torch(operand)

@@ -4,6 +4,7 @@ from gatewright.backends.torch.cast import cast
 from gatewright.backends.torch.functions import function
 from gatewright.backends.torch.helpers import exact, literal, permute, repeat, reshape, slice
 from gatewright.backends.torch.module import Module, exact_arithmetic
+from gatewright.backends.torch.wide import wide
 
 __all__ = [
     "Module",
@@ -16,4 +17,5 @@ __all__ = [
     "repeat",
     "reshape",
     "slice",
+    "wide",
 ]

@@ -1,0 +1,148 @@
+"""Values too wide for float64, computed exactly in integers inside an otherwise floating-point module.
+
+Where sums or products can exceed 2^53, the printed module carries a float64 approximation for the
+gradient, and ``gatewright::wide`` computes the next narrow value (a cast, or an output) from the last
+narrow ones by the golden model's own arithmetic on the host. Exact at any width; slow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gatewright.backends.torch.precision import Precision
+from gatewright.ir.builder import Builder, interval_of_codes
+from gatewright.ir.formats import ScalarFormat
+from gatewright.ir.graph import Node
+from gatewright.ir.ops.cast import Cast
+from gatewright.ir.ops.constant import Constant
+from gatewright.ir.types import Type, Value
+from gatewright.sim.golden import evaluate
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """The nodes between narrow ``leaves`` and one ``output``; ``streams`` says which leaves have a batch."""
+
+    nodes: tuple[Node, ...]
+    leaves: tuple[Value, ...]
+    precisions: tuple[Precision, ...]
+    streams: tuple[bool, ...]
+    output: Value
+
+    @property
+    def key(self) -> str:
+        """A name made from the content."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:12]
+
+    def compute(self, arrays: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+        """The output's reals (float64, rounded to nearest where wider) from the leaves' reals."""
+        builder = Builder("wide")
+        known: dict[Value, Value] = {}
+        codes: list[np.ndarray[Any, Any]] = []
+        reals: dict[Value, tuple[np.ndarray[Any, Any], bool]] = {}
+
+        def enter(value: Value, array: np.ndarray[Any, Any], type: Type, stream: bool) -> None:
+            format = type.format
+            assert isinstance(format, ScalarFormat)
+            if stream:
+                known[value] = builder.input(value.name, type)
+                codes.append(array)
+            else:
+                known[value] = builder.integers(array, format)
+
+        for leaf, precision, stream, array in zip(
+            self.leaves, self.precisions, self.streams, arrays, strict=True
+        ):
+            format = precision.type.format
+            if precision.is_real or not isinstance(format, ScalarFormat):
+                reals[leaf] = (array, stream)
+            else:
+                enter(leaf, format.encode(array), precision.type, stream)
+        for node in self.nodes:
+            if isinstance(node.op, Cast) and node.inputs[0] in reals:
+                array, stream = reals[node.inputs[0]]
+                spec = node.op.spec
+                assert isinstance(spec.format, ScalarFormat)
+                type = Type(node.output.shape, spec.format, interval_of_codes(spec.format))
+                enter(node.output, spec.format.encode(array, spec.rounding, spec.overflow), type, stream)
+            else:
+                known[node.output] = node.op.decompose(builder, *(known[value] for value in node.inputs))
+        graph = builder.finish([known[self.output]])
+        format = graph.outputs[0].format
+        assert isinstance(format, ScalarFormat)
+        return format.decode(evaluate(graph, codes)[0])
+
+
+_REGIONS: dict[str, Region] = {}
+
+
+def register_regions(regions: Sequence[Region]) -> None:
+    """Make the regions known to :func:`wide` by their keys."""
+    _REGIONS.update({region.key: region for region in regions})
+
+
+def region_of(
+    output: Value, producer: dict[Value, Node], precision: dict[Value, Precision], streams: set[Value]
+) -> Region:
+    """The region that computes ``output`` from the nearest narrow values before it."""
+    nodes: dict[Node, None] = {}
+    leaves: dict[Value, None] = {}
+
+    def visit(value: Value, first: bool) -> None:
+        node = producer.get(value)
+        if node is None or isinstance(node.op, Constant) or not (first or precision[value].dtype == "wide"):
+            leaves[value] = None
+            return
+        if node not in nodes:
+            for operand in node.inputs:
+                visit(operand, first=False)
+            nodes[node] = None
+
+    visit(output, first=True)
+    return Region(
+        tuple(nodes),
+        tuple(leaves),
+        tuple(precision[value] for value in leaves),
+        tuple(value in streams for value in leaves),
+        output,
+    )
+
+
+@torch.library.custom_op("gatewright::wide", mutates_args=())
+def wide_operator(approximate: Tensor, leaves: list[Tensor], region: str) -> Tensor:
+    """The exact value of a region; ``approximate`` is nearly that, and carries the gradient."""
+    arrays = [each.detach().double().cpu().numpy() for each in leaves]
+    found = torch.from_numpy(np.ascontiguousarray(_REGIONS[region].compute(arrays)))
+    return found.to(device=approximate.device, dtype=approximate.dtype)
+
+
+@wide_operator.register_fake
+def _wide_fake(  # pyright: ignore[reportUnusedFunction]
+    approximate: Tensor, leaves: list[Tensor], region: str
+) -> Tensor:
+    return torch.empty_like(approximate)
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, list[None], None]:
+    return gradient, [None] * ctx.count, None
+
+
+def _setup_context(ctx: Any, inputs: tuple[Tensor, list[Tensor], str], output: Tensor) -> None:
+    ctx.count = len(inputs[1])
+
+
+wide_operator.register_autograd(_backward, setup_context=_setup_context)
+
+
+def wide(approximate: Tensor, region: str, *leaves: Tensor) -> Tensor:
+    """The exact value that ``approximate`` stands for; see the module's text."""
+    if torch.compiler.is_exporting():
+        return approximate
+    return wide_operator(approximate, [each.detach() for each in leaves], region)

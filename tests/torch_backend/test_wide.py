@@ -1,0 +1,88 @@
+"""Precision is chosen by interval: float32, float64, and integers where neither is exact."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gatewright.backends.torch.build import build_module, with_weights
+from gatewright.frontend.importer import import_model
+from gatewright.frontend.quantise import quantise
+from gatewright.ir.graph import Graph
+from gatewright.ir.transforms.legalise import legalise
+from gatewright.sim.golden import evaluate
+
+
+class Chain(nn.Module):
+    """Two layers and a product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(8, 8)
+        self.second = nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = torch.relu(self.first(x))
+        return self.second(hidden * hidden)
+
+
+def graph_of(activation: str, weight: str, output: str | None = None) -> Graph:
+    torch.manual_seed(4)
+    rules = {"default": {"input": activation, "weight": weight, "bias": weight}}
+    if output:
+        rules["name"] = {"second": {"output": output}}  # type: ignore[assignment]
+    return quantise(import_model(Chain().eval(), (torch.randn(3, 8),)), rules)
+
+
+def both(graph: Graph, module: nn.Module) -> tuple[np.ndarray, np.ndarray]:
+    """The golden model's and the module's outputs on random codes."""
+    integers = legalise(graph).graph
+    format = integers.inputs[0].format
+    low, high = format.code_interval()  # type: ignore[attr-defined]
+    codes = np.random.default_rng(0).integers(low, high, size=(50, 8), endpoint=True)
+    expected = integers.outputs[0].format.decode(evaluate(integers, [codes])[0])  # type: ignore[attr-defined]
+    inputs = torch.from_numpy(format.decode(codes))  # type: ignore[attr-defined]
+    with torch.no_grad():
+        return expected, module(inputs).double().numpy()
+
+
+@pytest.mark.parametrize(
+    ("activation", "weight", "output", "mark"),
+    [
+        ("fixed<8,4>", "fixed<8,6>", None, "neither"),
+        ("fixed<12,6>", "fixed<14,10>", None, "gw.exact("),
+        ("fixed<24,12>", "fixed<24,20>", "fixed<24,12>", "gw.exact("),
+        ("fixed<30,16>", "fixed<30,24>", "fixed<32,16> half_up", "gw.wide("),
+        ("fixed<40,24>", "fixed<36,30>", "fixed<20,10> wrap", "gw.wide("),
+        ("fixed<40,24>", "fixed<60,50>", None, "gw.wide("),
+    ],
+)
+def test_forward_is_exact_at_every_width(activation: str, weight: str, output: str | None, mark: str) -> None:
+    graph = graph_of(activation, weight, output)
+    module = build_module(graph)
+    assert (mark in module.code) == (mark != "neither")
+    assert ("gw.wide(" in module.code) == (mark == "gw.wide(")
+    expected, found = both(graph, module)
+    np.testing.assert_array_equal(found, expected)
+    assert len(np.unique(expected)) > 10
+
+
+def test_wide_regions_train_copy_and_pickle() -> None:
+    graph = graph_of("fixed<30,16>", "fixed<30,24>", "fixed<32,16>")
+    module = build_module(graph)
+    module(torch.randn(4, 8)).sum().backward()
+    assert all(value.grad is not None and value.grad.abs().sum() > 0 for value in module.parameters())
+    with torch.no_grad():
+        for value in module.parameters():
+            value.mul_(0.7)
+    for same in (module, copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        expected, found = both(with_weights(graph, same), same)
+        np.testing.assert_array_equal(found, expected)
+    again = quantise(import_model(module, (torch.randn(3, 8),)), None)
+    expected, found = both(again, module)
+    np.testing.assert_array_equal(found, expected)
