@@ -41,10 +41,8 @@ class Identity(Operator):
 
     @classmethod
     def from_aten(cls, call: AtenCall) -> Value:
-        import torch
-
         dtype = call.get("dtype")
-        if isinstance(dtype, torch.dtype) and not dtype.is_floating_point:
+        if dtype is not None and not dtype.is_floating_point:
             raise call.refused(
                 f"a conversion to {dtype} drops the fraction".replace("torch.", ""),
                 note="values are real numbers until a format is chosen; roundings are casts",
