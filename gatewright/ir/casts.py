@@ -86,6 +86,6 @@ def overflow_term(term: Term, codes: Interval, overflow: Overflow, width: int, s
             if codes.contains(term.interval):
                 return term
             inside = (term >= codes.low) & (term <= codes.high)
-            return inside.select(term, 0)
+            return inside.select(term.wrap(width, signed), 0)
         case _:
             return term.wrap(width, signed)

@@ -66,7 +66,9 @@ def _bitwise_and(attributes: Attributes, a: Interval, b: Interval) -> Interval:
 
 
 def _shift_right(attributes: Attributes, a: Interval) -> Interval:
-    return Interval(a.low >> attributes[0], a.high >> attributes[0], max(a.step >> attributes[0], 1))
+    bits = attributes[0]
+    step = a.step >> bits if a.step % (1 << bits) == 0 else 1
+    return Interval(a.low >> bits, a.high >> bits, step)
 
 
 def _shift_left_variable(_: Attributes, a: Interval, s: Interval) -> Interval:

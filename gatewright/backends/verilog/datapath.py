@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gatewright.backends.verilog.expressions import RULES, Operand, declaration, literal, operand_of
+from gatewright.backends.verilog.expressions import RULES, Operand, declaration, literal, operand_of, sized
 from gatewright.ir.expressions import Expression, ScalarNode
 from gatewright.ir.intervals import Interval
 
@@ -77,7 +77,7 @@ def _print_node(lane: Datapath, name: str, node: ScalarNode, operands: list[Oper
             f"always_comb begin\n"
             f"  {name} = {literal(width, result) if width <= node.interval.high else literal(node.interval.high, result)};\n"
             f"  for (int unsigned k = 0; k < {bits}; k++) begin\n"
-            f"    if (1'({value.text} >> k)) {name} = {result}'({width - 1} - k);\n"
+            f"    if ({sized(f'{value.text} >> k', bits, 1)}) {name} = {result}'({width - 1} - k);\n"
             f"  end\nend"
         )
     else:

@@ -40,7 +40,10 @@ class Operand:
         """The operand modulo 2^width, extended by its sign."""
         if self.constant is not None:
             return literal(_modulo(self.constant, width), width)
-        return self.text if self.interval.width == width else f"{width}'({self.text})"
+        if self.interval.width <= width:
+            return sized(self.text, self.interval.width, width)
+        # The mask reads all bits: none counts as unused.
+        return f"{width}'({self.text} & {literal((1 << width) - 1, self.interval.width)})"
 
     def signed_at(self, width: int) -> str:
         """The operand as a signed term of ``width`` bits, which must hold it."""
@@ -54,6 +57,13 @@ class Operand:
     def signed_width(self) -> int:
         """Bits of the operand as a signed number."""
         return self.interval.width + (not self.interval.signed)
+
+
+def sized(text: str, width: int, wanted: int) -> str:
+    """An expression of ``width`` bits as a self-determined one of ``wanted`` bits; no cast where none is needed."""
+    if width != wanted:
+        return f"{wanted}'({text})"
+    return text if text.isidentifier() else f"{{{text}}}"
 
 
 def _modulo(value: int, width: int) -> int:
@@ -101,22 +111,26 @@ def _shift(operand: Operand, amount: int | str) -> str:
     return f"{operand.text} {'>>>' if operand.interval.signed else '>>'} {amount}"
 
 
+def _shifted(operand: Operand, amount: int | str, width: int) -> str:
+    return sized(_shift(operand, amount), operand.interval.width, width)
+
+
 def _shift_right(node: ScalarNode, operands: list[Operand]) -> str:
-    return f"{node.interval.width}'({_shift(operands[0], node.attributes[0])})"
+    return _shifted(operands[0], node.attributes[0], node.interval.width)
 
 
 def _round(node: ScalarNode, operands: list[Operand]) -> str:
     shift, mode = node.attributes
     (value,) = operands
     width = node.interval.width
-    quotient = f"{width}'({_shift(value, shift)})"
-    half = f"1'({_shift(value, shift - 1)})"
+    quotient = _shifted(value, shift, width)
+    half = _shifted(value, shift - 1, 1)
     mask = (1 << min(shift - 1, value.interval.width)) - 1
     sticky = f"(({value.text} & {literal(mask, value.interval.width)}) != {literal(0, value.interval.width)})"
     if shift == 1:
         sticky = "1'b0"
     negative = f"({compare('<', [value, Operand('', Interval(0, 0), 0)])})" if value.interval.signed else "1'b0"
-    odd = f"1'({_shift(value, shift)})"
+    odd = _shifted(value, shift, 1)
     increments = {
         "floor": "",
         "half_up": half,
@@ -159,7 +173,7 @@ RULES: dict[str, Callable[[ScalarNode, list[Operand]], str]] = {
     "shr": _shift_right,
     "shlv": lambda node, operands: f"{operands[0].at(node.interval.width)} << {operands[1].text}",
     "shlw": lambda node, operands: f"{operands[0].at(node.interval.width)} << {operands[1].text}",
-    "shrv": lambda node, operands: f"{node.interval.width}'({_shift(operands[0], operands[1].text)})",
+    "shrv": lambda node, operands: _shifted(operands[0], operands[1].text, node.interval.width),
     "eq": _comparison("=="),
     "lt": _comparison("<"),
     "le": _comparison("<="),

@@ -247,6 +247,7 @@ def _map(component: MapUnit, prefix: str) -> Printed:
     first = 1 if any(component.stages[k] for k, node in enumerate(expression.nodes) if node.op == "input") else 0
     lane = datapath(expression, component.stages, first)
     uses = expression.uses()
+    used = {f"x{node.attributes[0]}" for k, node in enumerate(expression.nodes) if node.op == "input" and uses[k]}
     memories: dict[str, str] = {}
     operands: list[dict[str, str]] = []
     tables: list[dict[str, Any]] = []
@@ -254,10 +255,12 @@ def _map(component: MapUnit, prefix: str) -> Printed:
     for k, (channel, operand) in enumerate(zip(component.inputs, component.streams, strict=True)):
         width = channel.value.width
         data = f"s{k}_data_q" if first else f"s{k}_data_i"
-        ports.append({"name": f"s{k}", "bits": channel.width})
+        ports.append({"name": f"s{k}", "bits": channel.width, "is_used": f"x{operand}" in used})
         source = f"{data}" if k in component.scalar_inputs or lanes == 1 else f"{data}[lane*{width} +: {width}]"
         operands.append(_operand(operand, channel.value.interval, source))
     for operand, codes, interval in component.tables:
+        if f"x{operand}" not in used:
+            continue
         width = interval.width
         name = f"constant{operand}"
         text = hex_words(codes.array, width)
@@ -288,7 +291,6 @@ def _map(component: MapUnit, prefix: str) -> Printed:
     connections: list[tuple[str, str]] = []
     for k, channel in enumerate(component.inputs):
         connections += stream(f"s{k}", channel, True)
-    used = {f"x{node.attributes[0]}" for k, node in enumerate(expression.nodes) if node.op == "input" and uses[k]}
     context = {
         "lanes": lanes,
         "latency": component.latency,

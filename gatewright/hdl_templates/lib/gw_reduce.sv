@@ -58,11 +58,9 @@ module gw_reduce #(
   for (genvar k = 0; k < Lanes; k++) begin : gen_lane
     logic [ResultWidth-1:0] extended;
 
-    if (DataSigned) begin : gen_signed
-      assign extended = ResultWidth'(signed'(data_i[k*DataWidth +: DataWidth]));
-    end else begin : gen_unsigned
-      assign extended = ResultWidth'(data_i[k*DataWidth +: DataWidth]);
-    end
+    // Extension by replication is no cast where the width stays the same.
+    assign extended = {{(ResultWidth - DataWidth){DataSigned & data_i[(k+1)*DataWidth-1]}},
+                       data_i[k*DataWidth +: DataWidth]};
     if (ReducesLanes && k >= Tail) begin : gen_masked
       assign lanes[k*ResultWidth +: ResultWidth] = !last ? extended : (Kind == 0) ? '0 : lanes[ResultWidth-1:0];
     end else begin : gen_used
@@ -86,8 +84,10 @@ module gw_reduce #(
   end
 
   if (Count == 1) begin : gen_single
+    logic unused_group_end;
     assign first = 1'b1;
     assign last  = 1'b1;
+    assign unused_group_end = group_end;
   end else begin : gen_count
     localparam int unsigned CountWidth = $clog2(Count);
     logic [CountWidth-1:0] group_q;
