@@ -25,7 +25,7 @@ from gatewright.frontend.check import agrees, run_text
 from gatewright.frontend.locations import module_class, module_path, node_location
 from gatewright.frontend.ports import input_names, output_names
 from gatewright.frontend.support import is_random, unsupported
-from gatewright.frontend.trace import ExampleInputs, check_example, export_program, split_example
+from gatewright.frontend.trace import ExampleInputs, export_program, split_example
 from gatewright.ir.aten import AtenCall
 from gatewright.ir.builder import Builder
 from gatewright.ir.formats import Real
@@ -45,15 +45,17 @@ def import_model(
     for the errors of tracing.
     """
     program = export_program(model, example_inputs)
+    args, kwargs = split_example(model, example_inputs)
+    inputs = [*args, *kwargs.values()]
     name = name or type(model).__name__
     try:
-        return _Importer(program, example_inputs, name).run()
+        return _Importer(program, inputs, name).run()
     except _AliasedWriteError:
         # PyTorch's own functionalisation rewrites views; it loses dropout, so it is the second choice.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             functional = program.run_decompositions({})
-        return _Importer(functional, example_inputs, name).run()
+        return _Importer(functional, inputs, name).run()
 
 
 class _AliasedWriteError(Exception):
@@ -81,7 +83,7 @@ _Entry = Value | _Known | _Poisoned | tuple[Any, ...] | None
 class _Importer:
     """One import. ``_entries`` holds what each exported node became, ``_concrete`` its value in float64."""
 
-    def __init__(self, program: ExportedProgram, example_inputs: ExampleInputs, name: str) -> None:
+    def __init__(self, program: ExportedProgram, inputs: list[torch.Tensor], name: str) -> None:
         self._program = program
         self._builder = Builder(name)
         self._problems = Collector()
@@ -90,8 +92,8 @@ class _Importer:
         self._evaluated: dict[Value, torch.Tensor] = {}
         self._by_name = {aten: cls for cls in operators().values() for aten in cls.aten}
         self._unsupported: dict[str, list[Node]] = {}
-        self._args, self._kwargs = split_example(example_inputs)
-        self._batch = check_example(self._args, self._kwargs)
+        self._inputs = inputs
+        self._batch = int(inputs[0].shape[0])
         self._order = {node: position for position, node in enumerate(program.graph.nodes)}
 
     def run(self) -> Graph:
@@ -113,7 +115,7 @@ class _Importer:
     # ---- leaves ----------------------------------------------------------------------------
     def _placeholders(self) -> None:
         tensors: dict[str, Any] = {**self._program.constants, **self._program.state_dict}
-        inputs = iter([*self._args, *self._kwargs.values()])
+        inputs = iter(self._inputs)
         names = input_names(self._program)
         specs = {spec.arg.name: spec for spec in self._program.graph_signature.input_specs}
         for node in self._program.graph.nodes:
@@ -155,6 +157,8 @@ class _Importer:
             if is_overload(node.target) and target_name(node.target) not in self._by_name:
                 self._reject(node)
             return
+        if self._ignores_values(node):
+            operands = operands[1:]
         streams = any(not isinstance(each, _Known) for each in operands)
         if node.target is operator.getitem:
             self._getitem(node, streams)
@@ -182,6 +186,11 @@ class _Importer:
             self._entries[node] = self._import(node, scale)
         for other in shared:
             self._entries[other] = self._entries[node]
+
+    def _ignores_values(self, node: Node) -> bool:
+        """Whether only the shape of the first operand matters, as in ``zeros_like``."""
+        cls = self._by_name.get(target_name(node.target))
+        return cls is not None and cls.ignores_values
 
     def _can_run(self, node: Node, streams: bool) -> bool:
         if target_name(node.target) in self._by_name:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 import warnings
@@ -30,7 +31,7 @@ def export_program(
     that depends on data, GW0103 for malformed examples, GW0106 for NaN or infinite parameters,
     GW0108 for dynamic shapes.
     """
-    args, kwargs = split_example(example_inputs)
+    args, kwargs = split_example(model, example_inputs)
     check_example(args, kwargs)
     if isinstance(model, ExportedProgram):
         program = model
@@ -45,13 +46,23 @@ def export_program(
     return program
 
 
-def split_example(example_inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Example inputs as positional and keyword arguments."""
+def split_example(model: object, example_inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Example inputs as positional and keyword arguments, those in the order of the model's own arguments."""
     if isinstance(example_inputs, Mapping):
-        return (), {str(name): value for name, value in cast(Mapping[Any, Any], example_inputs).items()}
+        given = {str(name): value for name, value in cast(Mapping[Any, Any], example_inputs).items()}
+        names = _argument_names(model)
+        order = sorted(given, key=lambda name: names.index(name) if name in names else len(names))
+        return (), {name: given[name] for name in order}
     if isinstance(example_inputs, Sequence):
         return tuple(cast(Sequence[Any], example_inputs)), {}
     return (example_inputs,), {}
+
+
+def _argument_names(model: object) -> list[str]:
+    if isinstance(model, ExportedProgram):
+        return [str(name) for name in model.graph_signature.user_inputs]
+    forward = getattr(model, "forward", None)
+    return list(inspect.signature(forward).parameters) if callable(forward) else []
 
 
 def check_example(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:

@@ -49,6 +49,7 @@ class Operator:
     of the integer level, ``on_parameters`` those whose import also accepts a parameter as the only tensor
     (a view of it, which stays tied to its name). ``takes_codes`` marks those that decode operands
     themselves, or only move them; the others get the exact integers of floating-point and other codes.
+    ``ignores_values`` marks imports that read only their first operand's shape and give a constant.
     """
 
     __slots__ = ()
@@ -59,6 +60,7 @@ class Operator:
     result_role: ClassVar[str | None] = None
     is_primitive: ClassVar[bool] = False
     on_parameters: ClassVar[bool] = False
+    ignores_values: ClassVar[bool] = False
     takes_codes: ClassVar[bool] = False
 
     # ---- import ----------------------------------------------------------------------------

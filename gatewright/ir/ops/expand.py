@@ -26,14 +26,14 @@ class Expand(Operator):
     shape: Shape
 
     name = "expand"
-    aten = ("expand.default", "expand_as.default", "broadcast_to.default")
+    aten = ("expand.default", "expand_as.default", "broadcast_to.default", "copy.default")
 
     def infer_shape(self, *shapes: Shape) -> Shape:
         return broadcast_shape(self.name, [*shapes, self.shape])
 
     @classmethod
     def from_aten(cls, call: AtenCall) -> Value:
-        value = call.value("self")
+        value = call.value("src" if call.target == "copy.default" else "self")
         shape = call.result_shape()
         if not call.is_stream(value):
             raise call.refused(

@@ -45,8 +45,11 @@ class Scatter(Operator):
         if step != 1:
             raise call.refused("every other element is written", help="write a contiguous range")
         row = (*shape[:axis], stop - start, *shape[axis + 1 :])
-        stream = call.is_stream(piece)
-        piece = call.builder.reshape(piece, row) if stream else reshaped_parameter(call, piece, row)
+        if call.is_stream(piece):
+            piece = call.builder.reshape(piece, row)
+        else:
+            piece = call.per_sample(piece, rank - (call.target == "select_scatter.default"))
+            piece = reshaped_parameter(call, piece, row)
         parts = [(0, start), (stop, shape[axis])]
         part_of = Slice if call.is_stream(value) else ParameterSlice
         kept = [

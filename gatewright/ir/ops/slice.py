@@ -40,7 +40,7 @@ class Slice(Operator):
         stream = call.is_stream(value)
         rank = call.rank(value)
         extents = (call.batch, *value.shape) if stream else value.shape
-        dimension = call["dim"] % rank
+        dimension = int(call["dim"]) % rank
         start, stop, step = _range(call, extents[dimension])
         shape = call.results[0]
         if (start, stop, step) == (0, extents[dimension], 1) and shape == extents:
