@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewright.ir.builder import Builder
-from gatewright.ir.formats import CastSpec, Fixed, parse_cast
+from gatewright.ir.formats import CastSpec, Fixed, parse_cast, parse_format
 from gatewright.ir.graph import Graph
+from gatewright.ir.intervals import Interval
 from gatewright.ir.operator import Sample
 from gatewright.ir.ops.cast import Cast
 from gatewright.ir.types import Type, Value
@@ -29,6 +30,23 @@ def sample_graph(sample: Sample, generator: np.random.Generator) -> Graph:
             value = builder.input(f"x{index}", Type(shape))
         operands.append(builder.add(Cast(spec), value, name=f"operand{index}"))
     return builder.finish([builder.add(sample.op, *operands, name="result")], ["result"])
+
+
+def primitive_graph(sample: Sample, generator: np.random.Generator) -> Graph:
+    """An integer graph of the sample's primitive alone, its constants drawn at random."""
+    builder = Builder("sample")
+    operands: list[Value] = []
+    for index, shape in enumerate(sample.shapes):
+        name = (sample.formats[index] if index < len(sample.formats) else None) or "fixed<8,4>"
+        format = parse_format(name)
+        assert isinstance(format, Fixed)
+        low, high = format.code_interval()
+        if index in sample.constants:
+            codes = generator.integers(low, high, size=shape, endpoint=True)
+            operands.append(builder.integers(codes, format, name=f"constant{index}"))
+        else:
+            operands.append(builder.input(f"x{index}", Type(shape, format, Interval(low, high))))
+    return builder.finish([sample.op.decompose(builder, *operands)], ["result"])
 
 
 def random_reals(

@@ -8,6 +8,7 @@ import torch
 
 from gatewright.backends.torch.cast import cast, cast_operator, cast_values
 from gatewright.ir.formats import DETERMINISTIC_ROUNDINGS, CastSpec, Fixed, Overflow, Rounding, parse_cast
+from gatewright.numbers import format as number_format
 
 OVERFLOWS = (Overflow.SATURATE, Overflow.SATURATE_SYMMETRIC, Overflow.SATURATE_ZERO, Overflow.WRAP)
 FORMATS = (
@@ -41,6 +42,18 @@ def test_equals_the_exact_encoding(format: Fixed, dtype: torch.dtype) -> None:
             found = cast(values, str(spec)).double().numpy()
             expected = format.decode(format.encode(values.double().numpy(), rounding, overflow))
             np.testing.assert_array_equal(found, expected, err_msg=str(spec))
+
+
+@pytest.mark.parametrize(
+    "name", ["e4m3", "e2m1 toward_zero", "bfloat16", "mxint8", "mxfp4", "nvfp4", "log<5>"]
+)
+def test_other_formats_equal_the_number_formats(name: str) -> None:
+    values = torch.randn(6, 64, generator=torch.Generator().manual_seed(0)) * 3
+    assert torch.equal(cast(values, name), number_format(name).quantize(values))
+    values.requires_grad_()
+    cast(values, name).sum().backward()
+    assert values.grad is not None
+    assert values.grad.mean() > 0.5
 
 
 def test_half_up_just_below_a_half() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatewright.diagnostics import error
+from gatewright.backends.torch.codecs import Codec, make_codec
 from gatewright.ir.formats import CastSpec, Exact, Fixed, Overflow, Real, Rounding, parse_cast
 
 FLOAT32_BITS = 24
@@ -74,7 +74,13 @@ def cast_values(value: Tensor, spec: CastSpec) -> Tensor:
     if isinstance(format, Exact):
         codes = _rounded(_scaled(value.double(), format.frac), spec.rounding)
         return (codes * 2.0**-format.frac).to(value.dtype)
-    raise error("GW0221", f"PyTorch has no cast to {format}", help="use a fixed-point format here")
+    return _codec(spec).quantize(value)
+
+
+@lru_cache(maxsize=256)
+def _codec(spec: CastSpec) -> Codec:
+    """How tensors are cast to a format other than fixed point; blocks lie along the last axis."""
+    return make_codec(spec.format, None, spec.rounding, spec.overflow)
 
 
 def _is_fast(value: Tensor, format: Fixed, spec: CastSpec) -> bool:
@@ -186,8 +192,10 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
 def straight_through(gradient: Tensor, value: Tensor, spec: CastSpec) -> Tensor:
     """``gradient`` where ``value`` rounds into the range of the format, zero where it was clipped."""
     format = spec.format
-    if not isinstance(format, Fixed) or spec.overflow == Overflow.WRAP:
+    if isinstance(format, Real | Exact) or spec.overflow == Overflow.WRAP:
         return gradient
+    if not isinstance(format, Fixed):
+        return gradient * _codec(spec).inside(value).to(gradient.dtype)
     low, high = format.code_interval()
     step = 2.0**-format.fraction_bits
     inside = (value >= (low - 0.5) * step) & (value <= (high + 0.5) * step)
