@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gatewright.diagnostics import error
 from gatewright.ir.graph import Graph
-from gatewright.ir.streams.folding import Folding, fold, serial_interval
+from gatewright.ir.streams.folding import Folding, fastest_interval, fold, serial_interval
 from gatewright.ir.streams.lower import lower
 from gatewright.ir.streams.network import Network
 from gatewright.ir.targets import Target
@@ -61,7 +61,7 @@ def schedule(
                 "GW0706",
                 f"{fps:g} samples a second cannot be met at {target.clock_mhz:g} MHz",
                 note=f"{target.clock_mhz:g} MHz / {fps:g} is less than one cycle a sample",
-                help=f"the best possible is fps={target.clock_mhz * 1e6:g}",
+                help=f"the best possible is fps={target.clock_mhz * 1e6 / fastest_interval(prepared):g}",
             )
     if interval is None:
         interval = serial_interval(prepared)

@@ -33,7 +33,7 @@ class TokenResult:
     """What a token-level run measured, in cycles.
 
     ``latency``: from the first input beat of sample 0 to its last output beat, both included;
-    ``interval``: between the ends of successive samples at the end of the run; ``occupancy``: for every FIFO
+    ``interval``: between the ends of successive samples, the mean in steady state rounded up; ``occupancy``: for every FIFO
     the most beats that it held at once.
     """
 
@@ -81,14 +81,30 @@ def _tables(network: Network) -> _Tables:
     return _Tables(kinds, padded(1), padded(2), padded(3), beats)
 
 
-def simulate_tokens(network: Network, samples: int = 6) -> TokenResult:
-    """Run ``samples`` samples with inputs always valid and outputs always ready.
+FEWEST_SAMPLES = 6
 
-    Raises GW0720 where the network deadlocks, naming the components that wait.
+
+def simulate_tokens(network: Network, samples: int | None = None) -> TokenResult:
+    """Run the network with inputs always valid and outputs always ready.
+
+    By default with as many samples as it takes to reach the steady state. Raises GW0720 where the network deadlocks, naming the components that wait.
     """
+    tables = _tables(network)
+    if samples is not None:
+        return _run(network, tables, samples)
+    samples = FEWEST_SAMPLES
+    while True:
+        result = _run(network, tables, samples)
+        # Twice as many samples as are under way at once: by then buffers have filled as far as they do.
+        needed = 2 * -(-result.latency // max(result.interval, 1)) + FEWEST_SAMPLES
+        if samples >= needed:
+            return result
+        samples = needed
+
+
+def _run(network: Network, tables: _Tables, samples: int) -> TokenResult:
     from gatewright.sim.token_loop import run_loop
 
-    tables = _tables(network)
     stamps, cycles, peaks, waiting = run_loop(
         tables.kinds, tables.parameters, tables.inputs, tables.outputs, tables.beats, samples, IDLE_LIMIT
     )
@@ -103,7 +119,8 @@ def simulate_tokens(network: Network, samples: int = 6) -> TokenResult:
         )
     first = min(int(stamps[index, 0, 0]) for index in range(inputs))
     ends = stamps[-outputs:, :, 1].max(axis=0)
-    interval = int(ends[-1] - ends[-2]) if samples > 1 else 0
+    half = samples // 2 if samples > 2 else 0
+    interval = -(-int(ends[-1] - ends[half]) // max(samples - 1 - half, 1))
     occupancy = {
         each.name: int(peaks[inputs + index])
         for index, each in enumerate(network.components)

@@ -164,6 +164,14 @@ def serial_interval(graph: Graph) -> int:
     return longest
 
 
+def fastest_interval(graph: Graph) -> int:
+    """The interval with every multiplier of a row in parallel: one row a cycle."""
+    constants = constants_of(graph)
+    return max(
+        (matrix_form(node, constants).products for node in graph.nodes if isinstance(node.op, Contract)), default=1
+    )
+
+
 def fold(graph: Graph, interval: int) -> Folding:
     """Choose the cheapest tiles that meet ``interval`` cycles between samples.
 
