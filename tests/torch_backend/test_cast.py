@@ -10,6 +10,7 @@ from gatewright.backends.torch.cast import cast, cast_operator, cast_values
 from gatewright.ir.formats import DETERMINISTIC_ROUNDINGS, CastSpec, Fixed, Overflow, Rounding, parse_cast
 from gatewright.numbers import format as number_format
 
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 OVERFLOWS = (Overflow.SATURATE, Overflow.SATURATE_SYMMETRIC, Overflow.SATURATE_ZERO, Overflow.WRAP)
 FORMATS = (
     Fixed(8, 4), Fixed(1, 0), Fixed(4, -2), Fixed(3, 9), Fixed(8, 4, signed=False), Fixed(22, 10),
@@ -32,14 +33,15 @@ def reals(format: Fixed, dtype: torch.dtype) -> torch.Tensor:
     return torch.cat([values, torch.nextafter(values, infinity), torch.nextafter(values, -infinity)])
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("format", FORMATS, ids=str)
-def test_equals_the_exact_encoding(format: Fixed, dtype: torch.dtype) -> None:
+def test_equals_the_exact_encoding(format: Fixed, dtype: torch.dtype, device: str) -> None:
     values = reals(format, dtype)
     for rounding in DETERMINISTIC_ROUNDINGS:
         for overflow in OVERFLOWS:
             spec = CastSpec(format, rounding, overflow)
-            found = cast(values, str(spec)).double().numpy()
+            found = cast(values.to(device), str(spec)).cpu().double().numpy()
             expected = format.decode(format.encode(values.double().numpy(), rounding, overflow))
             np.testing.assert_array_equal(found, expected, err_msg=str(spec))
 

@@ -48,9 +48,13 @@ def assert_equal(graph: Graph, module: nn.Module) -> None:
     codes = generator.integers(*integers.inputs[0].format.code_interval(), size=(300, 4), endpoint=True)  # type: ignore[attr-defined]
     expected = integers.outputs[0].format.decode(evaluate(integers, [codes])[0])  # type: ignore[attr-defined]
     inputs = torch.from_numpy(integers.inputs[0].format.decode(codes)).float()  # type: ignore[attr-defined]
-    with torch.no_grad():
-        np.testing.assert_array_equal(module(inputs).double().numpy(), expected)
-    np.testing.assert_array_equal(module(inputs).detach().double().numpy(), expected)
+    for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
+        module.to(device)
+        with torch.no_grad():
+            np.testing.assert_array_equal(module(inputs.to(device)).cpu().double().numpy(), expected)
+        found = module(inputs.to(device)).detach().cpu().double().numpy()
+        np.testing.assert_array_equal(found, expected)
+    module.cpu()
 
 
 @pytest.mark.parametrize("width", [6, 12, 14, 18])

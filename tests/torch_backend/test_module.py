@@ -51,6 +51,23 @@ def test_forward_equals_golden_in_every_mode() -> None:
     np.testing.assert_array_equal(copy.deepcopy(module).double()(x.double()).detach().numpy(), expected)
 
 
+@pytest.mark.parametrize("device", ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
+def test_forward_and_training_on_every_device(device: str) -> None:
+    _, graph = tiny()
+    module, x = build_module(graph).to(device), batch()
+    with torch.no_grad():
+        np.testing.assert_array_equal(module(x.to(device)).cpu().double().numpy(), golden(graph, x))
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.05)
+    for _ in range(3):
+        optimizer.zero_grad()
+        module.train()(x.to(device)).square().mean().backward()
+        optimizer.step()
+    trained = with_weights(graph, module)
+    with torch.no_grad():
+        found = module.eval()(x.to(device)).cpu().double().numpy()
+    np.testing.assert_array_equal(found, golden(trained, x))
+
+
 def test_state_dict_has_the_original_keys_and_loads_both_ways() -> None:
     model, graph = tiny()
     module = build_module(graph)
