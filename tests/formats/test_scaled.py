@@ -29,7 +29,8 @@ NAMES = [
     "ternary<mean>",
     "ternary<max>",
     "ternary<mean,max>",
-    "ternary<max,mean,channel>",
+    "ternary<max,max>",
+    "ternary<max,channel>",
     "ternary<mean,channel,fixed<16,12>>",
     "residual<1>",
     "residual<2>",
@@ -119,6 +120,7 @@ def test_names_and_errors() -> None:
     assert isinstance(parse_format("ternary"), Ternary)
     assert isinstance(parse_format("residual<2>"), ResidualSign)
     assert parse_format("ternary<mean,mean>") == parse_format("ternary<mean>")
+    assert parse_format("ternary<max,mean>") == parse_format("ternary<max>")
     for name, code in (
         ("residual", "GW0209"),
         ("residual<0>", "GW0201"),

@@ -208,7 +208,7 @@ class ScaledTernary(ScaledSigns):
     """{-s, 0, +s}: magnitudes above the threshold count. Named `ternary<mean>`, `ternary<max,mean,channel>`.
 
     threshold: mean is 0.7 x the mean magnitude, max 0.05 x the largest. scaled_by: mean or max of the
-    magnitudes above the threshold; in a name the second word, the same as the first if left out.
+    magnitudes above the threshold; in a name the second word, mean if left out.
     """
 
     threshold: Statistic = Statistic.MEAN
@@ -219,7 +219,7 @@ class ScaledTernary(ScaledSigns):
 
     def __str__(self) -> str:
         words = [str(self.threshold)]
-        words += [] if self.scaled_by is self.threshold else [str(self.scaled_by)]
+        words += [] if self.scaled_by is Statistic.MEAN else [str(self.scaled_by)]
         words += [] if self.per is Grouping.TENSOR else [str(self.per)]
         return _name("ternary", words, self.scale)
 
@@ -318,7 +318,8 @@ def _build_ternary(name: str, arguments: list[str]) -> Format:
         chosen.append(Statistic(words.pop(0)))
     if not chosen:
         raise malformed(name, "say how the threshold is made: mean or max", "ternary<mean>")
-    return ScaledTernary(chosen[0], chosen[-1], *_tail(name, words, "ternary<mean,channel>"))
+    scaled_by = chosen[1] if len(chosen) == 2 else Statistic.MEAN
+    return ScaledTernary(chosen[0], scaled_by, *_tail(name, words, "ternary<mean,channel>"))
 
 
 def _build_binary(name: str, arguments: list[str]) -> Format:

@@ -1,0 +1,291 @@
+"""Write docs/formats.md and its plots: every number format, from its definition and from measured data.
+
+Usage: python tools/formats_page.py [FOLDER]
+
+The text around the tables is tools/formats_page.md. Signal-to-noise ratios come from seeded data. The
+hardware column is filled from benchmarks/results/*.json: rows called "multiply-accumulate FORMAT", in LUT;
+a dash where there is none.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from gatewright.ir.formats import (
+    Block,
+    Fixed,
+    GroupFormat,
+    Overflow,
+    Rounding,
+    ScalarFormat,
+    ScaledSigns,
+    parse_format,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLES = (256, 256)
+SCALARS = (
+    "fixed<16,auto>", "fixed<8,auto>", "fixed<6,auto>", "fixed<4,auto>", "ufixed<8,8>", "float32", "bfloat16",
+    "float16", "e4m3", "e5m2", "e3m4", "e3m2", "e2m3", "e2m1", "e4m3<flush>", "e3m2<denormal>",
+    "log<8>", "log<5>", "log<4>", "ternary", "binary", "binary01", "e8m0",
+)  # fmt: skip
+GROUPS = (
+    "mxint8", "mxint6", "mxint4", "mxfp8_e4m3", "mxfp8_e5m2", "mxfp6_e3m2", "mxfp6_e2m3", "mxfp4",
+    "mxfp4<16>", "nvfp4", "block<fixed<8,7>,e8m0,16>", "block<e3m2,e5m0,16>", "block<log<4>,e8m0,16>",
+    "block<e2m1,bfloat16,16x16>", "binary<tensor>", "binary<channel>", "ternary<mean>", "ternary<mean,max>",
+    "ternary<max>", "residual<2>", "residual<3>",
+)  # fmt: skip
+PLOTTED = ("Gaussian", "Laplace", "outliers")
+
+
+def data() -> dict[str, np.ndarray]:
+    """Unit-variance samples; the outliers are one in a thousand, 30 times larger."""
+    generator = np.random.default_rng(2026)
+    gauss = generator.standard_normal(SAMPLES)
+    laplace = generator.laplace(scale=np.sqrt(0.5), size=SAMPLES)
+    outliers = generator.standard_normal(SAMPLES)
+    outliers[generator.random(SAMPLES) < 1e-3] *= 30
+    return {"Gaussian": gauss, "Laplace": laplace, "outliers": outliers}
+
+
+def ratio(values: np.ndarray, quantised: np.ndarray) -> float:
+    """Signal-to-noise ratio in dB."""
+    noise = float(np.square(values - quantised).sum())
+    return 10 * np.log10(float(np.square(values).sum()) / noise) if noise else np.inf
+
+
+def best_ratio(form: ScalarFormat | GroupFormat, values: np.ndarray) -> float:
+    """The ratio after the best power-of-two scale for the tensor; formats with scales choose their own."""
+    if isinstance(form, GroupFormat):
+        return ratio(values, form.quantize(values))
+    if not form.is_signed:
+        values = np.abs(values)
+    results: list[float] = []
+    middle = form.largest_exponent - 2
+    for exponent in range(middle - 7, middle + 4):
+        scale = 2.0**exponent
+        results.append(ratio(values, form.decode(form.encode(values * scale)) / scale))
+    return max(results)
+
+
+def concrete(name: str) -> ScalarFormat | GroupFormat:
+    """The format; automatic fraction bits become those for the range [-1, 1)."""
+    form = parse_format(name)
+    if isinstance(form, Fixed) and form.is_auto:
+        form = form.resolve(form.width - 1)
+    assert isinstance(form, ScalarFormat | GroupFormat)
+    return form
+
+
+def power(value: float) -> str:
+    """A number for a table: a power of two as such."""
+    mantissa, exponent = np.frexp(value)
+    if mantissa == 0.5 and (value < 0.01 or value > 4096):
+        return f"2^{int(exponent) - 1}"
+    return f"{value:.4g}"
+
+
+def steps(form: ScalarFormat) -> str:
+    """How many different finite values there are."""
+    if form.width > 16:
+        return f"about 2^{form.width}"
+    low, high = form.code_interval()
+    codes = np.arange(low, high + 1)
+    return str(np.unique(form.decode(codes[~form.is_special(codes)])).size)
+
+
+def specials(form: ScalarFormat) -> tuple[str, str, str]:
+    """What NaN, infinity and an overflow become, found by trying."""
+
+    def shown(value: float, overflow: Overflow) -> str:
+        result = float(form.decode(form.encode([value], Rounding.HALF_EVEN, overflow))[0])
+        return {"inf": "Inf", "nan": "NaN"}.get(str(result), power(result))
+
+    beyond = "not possible"
+    if form.has_nan:
+        beyond = shown(np.inf, Overflow.INFINITE)
+    return shown(np.nan, Overflow.SATURATE), shown(np.inf, Overflow.SATURATE), beyond
+
+
+def hardware() -> dict[str, float]:
+    """LUT per multiply-accumulate by format, from the benchmarks' results."""
+    found: dict[str, float] = {}
+    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
+        for benchmark in json.loads(path.read_text()).values():
+            for row in benchmark.get("rows", []):
+                head, _, name = row["name"].partition("multiply-accumulate ")
+                if not head and name and row["unit"] == "LUT":
+                    found[name] = row["measured"]
+    return found
+
+
+def table(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    columns = list(head)
+    rows = [columns, ["---"] * len(columns), *(list(line) for line in lines)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def bits(form: ScalarFormat | GroupFormat) -> float:
+    """Storage per element, scales included where their share does not depend on the tensor."""
+    if isinstance(form, Block):
+        return form.bits_per_element
+    if isinstance(form, ScaledSigns):
+        return form.code_bits
+    return form.width
+
+
+def ratios(names: Iterable[str]) -> dict[str, tuple[float, ...]]:
+    """Signal-to-noise ratios of every format on all data."""
+    samples = data()
+    return {name: tuple(best_ratio(concrete(name), samples[kind]) for kind in PLOTTED) for name in names}
+
+
+def scalar_table(figures: dict[str, tuple[float, ...]]) -> str:
+    """One line per scalar format."""
+    cost = hardware()
+    lines: list[list[str]] = []
+    for name in SCALARS:
+        form = concrete(name)
+        assert isinstance(form, ScalarFormat)
+        low, high = form.exponent_interval
+        lines.append(
+            [
+                f"`{name}`",
+                str(form.width),
+                power(float(form.largest)),
+                power(float(form.smallest_positive)),
+                steps(form),
+                f"{form.mantissa_bits} x 2^{low}..{high}",
+                *(f"{value:.1f}" for value in figures[name]),
+                f"{cost[name]:,.0f}" if name in cost else "-",
+            ]
+        )
+    head = (
+        "format",
+        "bits",
+        "largest",
+        "smallest",
+        "values",
+        "integer x 2^e",
+        *(f"{kind}, dB" for kind in PLOTTED),
+        "LUT",
+    )
+    return table(head, lines)
+
+
+def group_table(figures: dict[str, tuple[float, ...]]) -> str:
+    """One line per format with scales."""
+    cost = hardware()
+    lines: list[list[str]] = []
+    for name in GROUPS:
+        form = concrete(name)
+        assert isinstance(form, GroupFormat)
+        structure = form.structure if isinstance(form, Block) else f"{form.element} x {form.scale}"
+        lines.append(
+            [
+                f"`{name}`",
+                f"{bits(form):g}",
+                f"`{structure}`",
+                power(float(form.element.largest)),
+                *(f"{value:.1f}" for value in figures[name]),
+                f"{cost[name]:,.0f}" if name in cost else "-",
+            ]
+        )
+    head = (
+        "format",
+        "bits an element",
+        "structure",
+        "largest element",
+        *(f"{kind}, dB" for kind in PLOTTED),
+        "LUT",
+    )
+    return table(head, lines)
+
+
+def specials_table() -> str:
+    """What each format does with NaN and infinity."""
+    lines: list[list[str]] = []
+    for name in SCALARS:
+        form = concrete(name)
+        assert isinstance(form, ScalarFormat)
+        kinds = [word for word, has in (("NaN", form.has_nan), ("Inf", form.has_infinity)) if has]
+        integers = (
+            "NaN as 0" + (", Inf as the largest" if form.has_infinity else "") if form.has_nan else "none"
+        )
+        lines.append([f"`{name}`", " and ".join(kinds) or "none", *specials(form), integers])
+    head = (
+        "format",
+        "special codes",
+        "NaN becomes",
+        "Inf becomes (saturate)",
+        "Inf becomes (infinite)",
+        "in integer arithmetic",
+    )
+    return table(head, lines)
+
+
+def plot(figures: dict[str, tuple[float, ...]]) -> str:
+    """Bits per element against the ratio on Gaussian data, as SVG."""
+    width, height, left, bottom = 760, 440, 56, 40
+    points = [(name, bits(concrete(name)), value[0]) for name, value in figures.items()]
+    points = [point for point in points if point[1] <= 9 and np.isfinite(point[2]) and point[2] > 0]
+    top = 10 * np.ceil(max(point[2] for point in points) / 10)
+
+    def place(size: float, value: float) -> tuple[float, float]:
+        return left + size / 9 * (width - left - 130), height - bottom - value / top * (height - bottom - 20)
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif">'
+    ]
+    parts.append(f'<rect width="{width}" height="{height}" fill="white"/>')
+    for value in range(0, int(top) + 1, 10):
+        x, y = place(0, value)
+        parts.append(f'<line x1="{x:.0f}" y1="{y:.0f}" x2="{width - 20}" y2="{y:.0f}" stroke="#ddd"/>')
+        parts.append(f'<text x="{x - 8:.0f}" y="{y + 4:.0f}" font-size="11" text-anchor="end">{value}</text>')
+    for size in range(10):
+        x, y = place(size, 0)
+        parts.append(f'<text x="{x:.0f}" y="{y + 16:.0f}" font-size="11" text-anchor="middle">{size}</text>')
+    for name, size, value in points:
+        x, y = place(size, value)
+        colour = "#1f6fb4" if name in GROUPS else "#c0501f"
+        label = name.replace("<", "&lt;").replace(">", "&gt;")
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>')
+        parts.append(f'<text x="{x + 6:.1f}" y="{y + 3:.1f}" font-size="9">{label}</text>')
+    parts.append(f'<text x="{left}" y="14" font-size="12">signal-to-noise ratio on Gaussian data, dB</text>')
+    parts.append(
+        f'<text x="{width - 20}" y="{height - 8}" font-size="12" text-anchor="end">bits an element</text>'
+    )
+    parts.append("</svg>")
+    return "\n".join(parts) + "\n"
+
+
+def page() -> dict[str, str]:
+    """The files: names to text."""
+    figures = ratios((*SCALARS, *GROUPS))
+    text = (Path(__file__).resolve().parent / "formats_page.md").read_text()
+    for mark, part in (
+        ("{{scalars}}", scalar_table(figures)),
+        ("{{groups}}", group_table(figures)),
+        ("{{specials}}", specials_table()),
+    ):
+        text = text.replace(mark, part)
+    return {"formats.md": text, "formats_snr.svg": plot(figures)}
+
+
+def main() -> None:
+    """Write the files."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in page().items():
+        (folder / name).write_text(text)
+        print(f"wrote {name}")
+
+
+if __name__ == "__main__":
+    main()
