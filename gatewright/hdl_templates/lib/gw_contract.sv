@@ -2,6 +2,9 @@
 //
 // Each result sums InputBeats beats. The weights of every accepted beat are one word of a read-only memory of
 // Words words, in the order of use: lane p*InputsPerBeat + s of a word multiplies input lane s for output lane p.
+// With DataGroups > 1 the output lanes fall into as many groups, each with inputs of its own: group g reads the
+// lanes s*DataGroups + g (a depthwise convolution). With WeightRows < OutputsPerBeat the groups share their
+// weights: output lane p uses row p mod WeightRows (several columns of a convolution at once).
 // Latency: 3 + TreeRegisters cycles from a result's last input beat to its output (operands, products, TreeRegisters
 // registers in the adder tree, sum). Capacity: the pipeline. Throughput: one input beat per cycle.
 // ready_o = ready_i || !valid_o: everything moves unless a finished result waits.
@@ -13,30 +16,33 @@ module gw_contract #(
   parameter int unsigned SumWidth       = 20,
   parameter int unsigned InputsPerBeat  = 2,
   parameter int unsigned OutputsPerBeat = 2,
+  parameter int unsigned DataGroups     = 1,
+  parameter int unsigned WeightRows     = OutputsPerBeat,
   parameter int unsigned InputBeats     = 4,
   parameter int unsigned Words          = 8,
   parameter int unsigned TreeRegisters  = 0,
   parameter bit          RomBlock       = 1'b0,
-  parameter              RomFile        = ""
+  parameter              RomFile        = "",
+  localparam int unsigned DataLanes     = InputsPerBeat * DataGroups
 ) (
   input  logic                               clk_i,
   input  logic                               rst_ni,
   input  logic                               valid_i,
   output logic                               ready_o,
-  input  logic [InputsPerBeat*DataWidth-1:0] data_i,
+  input  logic [DataLanes*DataWidth-1:0]     data_i,
   output logic                               valid_o,
   input  logic                               ready_i,
   output logic [OutputsPerBeat*SumWidth-1:0] data_o
 );
 
-  localparam int unsigned Multipliers = InputsPerBeat * OutputsPerBeat;
+  localparam int unsigned Weights = InputsPerBeat * WeightRows;
   localparam int unsigned ProductWidth = DataWidth + WeightWidth + (DataSigned ? 0 : 1) + (WeightSigned ? 0 : 1);
   localparam int unsigned Levels = $clog2(InputsPerBeat);
   // Flags travel beside the operands, the products and the registers of the tree.
   localparam int unsigned Stages = 2 + TreeRegisters;
 
-  logic [Multipliers*WeightWidth-1:0]   weight_q;
-  logic [InputsPerBeat*DataWidth-1:0]   data_q;
+  logic [Weights*WeightWidth-1:0]       weight_q;
+  logic [DataLanes*DataWidth-1:0]       data_q;
   logic [OutputsPerBeat*SumWidth-1:0]   totals;
   logic [OutputsPerBeat*SumWidth-1:0]   sum_q;
   logic [Stages-1:0]                    take_q;
@@ -61,7 +67,7 @@ module gw_contract #(
   end
 
   gw_rom #(
-    .Width(Multipliers * WeightWidth),
+    .Width(Weights * WeightWidth),
     .Words(Words),
     .Block(RomBlock),
     .File (RomFile)
@@ -91,18 +97,20 @@ module gw_contract #(
     logic signed [SumWidth-1:0]                   total;
 
     for (genvar s = 0; s < InputsPerBeat; s++) begin : gen_input
+      localparam int unsigned DataLane = s * DataGroups + p / (OutputsPerBeat / DataGroups);
+      localparam int unsigned WeightLane = (p % WeightRows) * InputsPerBeat + s;
       logic signed [ProductWidth-1:0] factor;
       logic signed [ProductWidth-1:0] weight;
 
       if (DataSigned) begin : gen_signed_data
-        assign factor = ProductWidth'(signed'(data_q[s*DataWidth +: DataWidth]));
+        assign factor = ProductWidth'(signed'(data_q[DataLane*DataWidth +: DataWidth]));
       end else begin : gen_unsigned_data
-        assign factor = ProductWidth'(signed'({1'b0, data_q[s*DataWidth +: DataWidth]}));
+        assign factor = ProductWidth'(signed'({1'b0, data_q[DataLane*DataWidth +: DataWidth]}));
       end
       if (WeightSigned) begin : gen_signed_weight
-        assign weight = ProductWidth'(signed'(weight_q[(p*InputsPerBeat+s)*WeightWidth +: WeightWidth]));
+        assign weight = ProductWidth'(signed'(weight_q[WeightLane*WeightWidth +: WeightWidth]));
       end else begin : gen_unsigned_weight
-        assign weight = ProductWidth'(signed'({1'b0, weight_q[(p*InputsPerBeat+s)*WeightWidth +: WeightWidth]}));
+        assign weight = ProductWidth'(signed'({1'b0, weight_q[WeightLane*WeightWidth +: WeightWidth]}));
       end
 
       always_ff @(posedge clk_i) begin
