@@ -203,5 +203,5 @@ def rounded(function: str, argument: Fraction, result: CastSpec) -> int:
 
 def _fraction(value: Any) -> Fraction:
     """The exact value of an mpmath number."""
-    mantissa, exponent = value.man_exp
-    return Fraction(int(mantissa)) * Fraction(2) ** int(exponent)
+    mantissa, exponent = abs(value).man_exp
+    return Fraction(int(mantissa)) * Fraction(2) ** int(exponent) * (-1 if value < 0 else 1)

@@ -29,7 +29,7 @@ class Calls(nn.Module):
 
 @dataclass(frozen=True)
 class Case:
-    """A function of a module and its inputs, the inputs' shapes, the module's members, the expected operators."""
+    """A function of a module and its inputs, their shapes, the module's members, the expected operators."""
 
     function: Callable[..., Any]
     shapes: Shapes

@@ -62,7 +62,7 @@ def test_batch_norms_that_cannot_fold_stay() -> None:
 
 def movements(m: nn.Module, x: Tensor) -> Tensor:
     h = x.transpose(1, 2).transpose(1, 2).view(2, 2, 6).reshape(2, 3, 4)
-    h = -(-h) + 0
+    h = (h.neg()).neg() + 0
     h = h * 1.0
     h = h.unsqueeze(1).permute(0, 2, 1, 3).squeeze(2)
     return torch.relu(nn.functional.dropout(h, 0.0))
