@@ -70,7 +70,7 @@ class BatchNorm(Operator):
 
     def torch(self, *arguments: str) -> str:
         value, scale, shift = arguments
-        return f"torch.addcmul({shift}, {value}.movedim(1, -1), {scale}).movedim(-1, 1)"
+        return f"({value}.movedim(1, -1) * {scale} + {shift}).movedim(-1, 1)"
 
     def text(self) -> str:
         return ""
