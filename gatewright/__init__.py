@@ -8,14 +8,16 @@ from gatewright.diagnostics import GatewrightError, MismatchError
 
 if TYPE_CHECKING:
     from gatewright.api import Design, compile, quantize
+    from gatewright.backends.torch.cast import cast
     from gatewright.ir.targets import Target
     from gatewright.numbers import format
 
-__all__ = ["Design", "GatewrightError", "MismatchError", "Target", "compile", "format", "quantize"]
+__all__ = ["Design", "GatewrightError", "MismatchError", "Target", "cast", "compile", "format", "quantize"]
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "cast": "gatewright.backends.torch.cast",
     "Design": "gatewright.api",
     "compile": "gatewright.api",
     "quantize": "gatewright.api",
