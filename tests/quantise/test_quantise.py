@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from gatewright.backends.torch import runtime as gw
+import gatewright as gw
 from gatewright.diagnostics import GatewrightError
 from gatewright.frontend.constants import lossless_cast
 from gatewright.frontend.importer import import_model
