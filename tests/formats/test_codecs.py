@@ -232,7 +232,10 @@ def test_stochastic_rounding_is_seeded() -> None:
 
 
 def test_torch_compile_keeps_every_bit() -> None:
-    codecs = [make_codec(parse_format(name)) for name in ("mxint8", "mxfp8", "nvfp4", "e5m2", "fixed<8,4>")]
+    codecs = [
+        make_codec(parse_format(name))
+        for name in ("mxint8", "mxfp8", "nvfp4", "e5m2", "fixed<8,4>", "bfloat16", "float16")
+    ]
     form = parse_format("mxint8")
     assert isinstance(form, Block)
     rows = np.concatenate([hard_blocks(form, seed=12), np.random.default_rng(1).standard_normal((64, 32))])

@@ -31,7 +31,7 @@ from gatewright.ir.formats import (
 )
 
 _EXPONENT_32 = 0x7F800000
-_NATIVE = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+_NATIVE = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ class ElementPlan:
     beyond: float  # what overflows become under `infinite`
     has_nan: bool
     fast: FastGrid | None
-    native: torch.dtype | None  # PyTorch's own conversion, where it rounds to nearest even
+    native: torch.dtype | None  # a format with the exponents of float32
 
     def quantize(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The nearest values of the format, in the type of `values` (any floating type)."""
@@ -196,7 +196,10 @@ class ElementPlan:
             fresh = values.to(torch.float32, copy=True) if values.dtype == torch.float32 else values.float()
             return self.fast.round_(fresh).to(values.dtype)
         if self.native is not None and values.dtype != torch.float64:
-            return values.float().clamp(-self.largest, self.largest).to(self.native).to(values.dtype)
+            limited = values.float().clamp(-self.largest, self.largest)
+            if self.native is torch.bfloat16:
+                limited = _round_to_bfloat16(limited)
+            return limited.to(values.dtype)
         return self.quantize_double(values.double(), generator).to(values.dtype)
 
     def quantize_double(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -269,6 +272,13 @@ class ElementPlan:
 
     def _unsigned(self, result: Tensor, negative: Tensor) -> Tensor:
         return torch.where(negative, 0.0 if self.has_zero else 2.0**self.lowest, result)
+
+
+def _round_to_bfloat16(values: Tensor) -> Tensor:
+    """Float32 `values` with the low 16 bits rounded away. torch.compile drops a conversion there and back."""
+    bits = values.view(torch.int32)
+    rounded = (bits + (0x7FFF + ((bits >> 16) & 1))) & -0x10000
+    return torch.where(values.isnan(), values, rounded.view(torch.float32))
 
 
 @cache
