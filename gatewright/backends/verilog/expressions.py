@@ -51,7 +51,8 @@ class Operand:
             return f"signed'({literal(_modulo(self.constant, width), width)})"
         if self.interval.signed:
             return self.at(width)
-        return f"{width}'(signed'({{1'b0, {self.text}}}))"
+        extended = f"signed'({{1'b0, {self.text}}})"
+        return extended if width == self.signed_width else f"{width}'({extended})"
 
     @property
     def signed_width(self) -> int:
@@ -60,10 +61,10 @@ class Operand:
 
 
 def sized(text: str, width: int, wanted: int) -> str:
-    """An expression of ``width`` bits as a self-determined one of ``wanted`` bits; no cast where none is needed."""
+    """An expression of ``width`` bits as a self-determined one of ``wanted``; no cast where none is needed."""
     if width != wanted:
         return f"{wanted}'({text})"
-    return text if text.isidentifier() else f"{{{text}}}"
+    return text if text.isidentifier() or text.startswith("{") else f"{{{text}}}"
 
 
 def _modulo(value: int, width: int) -> int:
@@ -112,6 +113,10 @@ def _shift(operand: Operand, amount: int | str) -> str:
 
 
 def _shifted(operand: Operand, amount: int | str, width: int) -> str:
+    if isinstance(amount, int) and amount >= operand.interval.width:
+        if not operand.interval.signed:
+            return literal(0, width)
+        amount = operand.interval.width - 1
     return sized(_shift(operand, amount), operand.interval.width, width)
 
 
@@ -142,7 +147,7 @@ def _round(node: ScalarNode, operands: list[Operand]) -> str:
     }
     increment = increments[str(mode)]
     # Braces make the increment self-determined: one bit, whatever the sum's width.
-    return f"{quotient} + {width}'({{{increment}}})" if increment else quotient
+    return f"{quotient} + {sized(f'{{{increment}}}', 1, width)}" if increment else quotient
 
 
 def _absolute(node: ScalarNode, operands: list[Operand]) -> str:
