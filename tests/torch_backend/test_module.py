@@ -97,6 +97,8 @@ def test_compiles(backend: str) -> None:
     expected = golden(graph, x)
     with torch.no_grad():
         np.testing.assert_array_equal(compiled(x).double().numpy(), expected)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            np.testing.assert_array_equal(compiled(x).double().numpy(), expected)
     torch._dynamo.reset()
 
 

@@ -93,8 +93,11 @@ def exact_arithmetic(forward: _Forward) -> _Forward:
 
     @functools.wraps(forward)
     def wrapped(self: Module, *arguments: Any, **named: Any) -> Any:
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_exporting():
             return forward(self, *arguments, **named)
+        if torch.compiler.is_compiling():
+            with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+                return forward(self, *arguments, **named)
         if not _is_mixed():
             return forward(self, *arguments, **named)
         with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
