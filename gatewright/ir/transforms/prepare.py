@@ -8,5 +8,5 @@ from gatewright.ir.transforms.simplify import simplify
 
 
 def prepare(graph: Graph) -> Graph:
-    """The tensor-level graph ready for casts: movements joined, batch norms folded where they can be."""
+    """The tensor-level graph ready for casts: simplified, batch norms folded into their neighbours."""
     return simplify(fold_batch_norm(simplify(graph)))
