@@ -11,7 +11,10 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-SOURCE, SINK, FIFO, FORK, WIRES, REPLAY, REORDER, UP, DOWN, RING, PIPELINE = range(11)
+SOURCE, SINK, FIFO, FORK, WIRES, REPLAY, REORDER, UP, DOWN, RING, PIPELINE, WINDOW = range(12)
+STATE_SIZE = 16
+# A window's state: valid, level, offset, row, column, whether a sample starts, then one counter a loop.
+COUNTERS = 6
 
 
 @numba.njit(cache=True)
@@ -28,6 +31,37 @@ def _pipeline_can_fire(parameters, state, inputs, valid):
         if (needed >> k) & 1 and not valid[inputs[1 + k]]:
             return False
     return True
+
+
+@numba.njit(cache=True)
+def _window_available(parameters, state):
+    """Whether the word that a window reads next has been written, or is padding of a sample that has begun."""
+    row, column = state[3], state[4]
+    top, left = parameters[8], parameters[9]
+    outside = parameters[4] == 1 and (row < top or row >= top + parameters[6])
+    outside = outside or (parameters[5] == 1 and (column < left or column >= left + parameters[7]))
+    if outside:
+        return state[5] == 0 or state[1] > parameters[3]
+    return state[2] < state[1]
+
+
+@numba.njit(cache=True)
+def _window_step(parameters, state):
+    """Move a window to its next word; the words that it leaves behind."""
+    loops = parameters[1]
+    turn = 0
+    while turn < loops:
+        state[COUNTERS + turn] += 1
+        if state[COUNTERS + turn] < parameters[10 + turn]:
+            break
+        state[COUNTERS + turn] = 0
+        turn += 1
+    steps = 10 + loops + turn
+    state[2] += parameters[steps]
+    state[3] += parameters[steps + 2 * (loops + 1)]
+    state[4] += parameters[steps + 3 * (loops + 1)]
+    state[5] = 1 if turn == loops else 0
+    return parameters[steps + loops + 1]
 
 
 @numba.njit(cache=True)
@@ -67,6 +101,8 @@ def _accept(kind, parameters, state, inputs, outputs, valid, ready):
         ready[inputs[1]] = held < limit
     elif kind == REPLAY:
         ready[inputs[1]] = state[1] < parameters[3]
+    elif kind == WINDOW:
+        ready[inputs[1]] = state[1] < parameters[2]
     elif kind == REORDER:
         ready[inputs[1]] = state[1] < 2
     elif kind == UP:
@@ -126,6 +162,13 @@ def _move(kind, parameters, state, inputs, outputs, valid, ready):
                     state[4] = (state[4] + 1) % repeats
         state[1] += taken
         state[2] += taken
+    elif kind == WINDOW:
+        passed = 0
+        if load:
+            state[0] = 1 if _window_available(parameters, state) else 0
+            if state[0] == 1:
+                passed = _window_step(parameters, state)
+        state[1] += taken - passed
     elif kind == REORDER:
         freed = 0
         if load:
@@ -190,7 +233,11 @@ def run_loop(kinds, parameters, inputs, outputs, beats, samples, idle_limit):
     channels = 1 + max(inputs[:, 1:].max(), outputs[:, 1:].max())
     valid = np.zeros(channels, np.bool_)
     ready = np.zeros(channels, np.bool_)
-    state = np.zeros((count, 5), np.int64)
+    state = np.zeros((count, STATE_SIZE), np.int64)
+    for c in range(count):
+        if kinds[c] == WINDOW:
+            state[c, 1] = parameters[c, 3]
+            state[c, 5] = 1
     stamps = np.zeros((count, samples, 2), np.int64)
     peaks = np.zeros(count, np.int64)
     waiting = np.zeros(count, np.bool_)

@@ -21,7 +21,7 @@ from gatewright.ir.streams.network import Network
 KINDS = {
     name: code
     for code, name in enumerate(
-        ("source", "sink", "fifo", "fork", "wires", "replay", "reorder", "up", "down", "ring", "pipeline")
+        ("source", "sink", "fifo", "fork", "wires", "replay", "reorder", "up", "down", "ring", "pipeline", "window")
     )
 }
 IDLE_LIMIT = 1 << 16

@@ -15,6 +15,7 @@ from gatewright.ir.intervals import IntegerArray
 from gatewright.ir.streams.cells import Adapter, Fifo, Fork, Reorder, Replay
 from gatewright.ir.streams.cost import prefers_block
 from gatewright.ir.streams.network import Channel, Component
+from gatewright.ir.streams.window_units import LineBuffer, WindowUnit
 from gatewright.ir.streams.units import ContractUnit, MapUnit, ReduceUnit, RewireUnit, SequenceUnit
 
 
@@ -145,6 +146,7 @@ def _contract(component: ContractUnit, prefix: str) -> Printed:
             "SumWidth": target.value.width,
             "InputsPerBeat": component.inputs_per_beat,
             "OutputsPerBeat": component.outputs_per_beat,
+            "DataGroups": component.data_groups,
             "InputBeats": component.input_beats,
             "Words": len(words),
             "TreeRegisters": component.tree_registers,
@@ -154,6 +156,61 @@ def _contract(component: ContractUnit, prefix: str) -> Printed:
     printed.instance.parameters += [("RomBlock", str(int(block))), ("RomFile", f'"{file}"')]
     printed.memories[file] = hex_words(words, interval.width)
     return printed
+
+
+def _line_buffer(component: LineBuffer, _: str) -> Printed:
+    parameters = {
+        "Width": component.inputs[0].width,
+        "Beats": component.beats,
+        "Lines": component.lines,
+        "OutLines": component.out_lines,
+        "Taps": component.taps,
+        "Dilation": component.dilation,
+        "Stride": component.stride,
+        "PadBefore": component.pad_before,
+    }
+    printed = cell(component, "gw_line_buffer", parameters)
+    printed.instance.parameters.append(("Fill", _filled(component.inputs[0], component.fill)))
+    return printed
+
+
+def _window(component: WindowUnit, _: str) -> Printed:
+    printed = cell(component, "gw_window", {"Width": component.inputs[0].width, "Depth": component.depth})
+    tables = {
+        "Counts": component.counts,
+        "AddressSteps": component.address_steps,
+        "OffsetSteps": component.offset_steps,
+        "RowSteps": component.row_steps,
+        "ColumnSteps": component.column_steps,
+        "Advances": component.advances,
+    }
+    numbers = {
+        "LevelWidth": component.level_width,
+        "Preload": component.preload,
+        "Rows": component.rows,
+        "Columns": component.columns,
+        "PadTop": component.pad_top,
+        "PadLeft": component.pad_left,
+        "MasksRows": int(component.padded[0]),
+        "MasksColumns": int(component.padded[1]),
+        "RowWidth": component.row_width,
+        "ColumnWidth": component.column_width,
+    }
+    printed.instance.parameters += [
+        ("Loops", str(len(component.loops))),
+        *((name, _packed(table, 32)) for name, table in tables.items()),
+        *((name, str(number)) for name, number in numbers.items()),
+        ("Fill", _filled(component.inputs[0], component.fill)),
+    ]
+    return printed
+
+
+def _filled(channel: Channel, code: int) -> str:
+    """A beat of ``channel`` with ``code`` on every lane."""
+    width, word = channel.value.width, 0
+    for _ in range(channel.layout.lanes):
+        word = (word << width) | (code & ((1 << width) - 1))
+    return f"{channel.width}'h{word:x}"
 
 
 def _reduce(component: ReduceUnit, _: str) -> Printed:
@@ -334,6 +391,8 @@ PRINTERS: dict[type[Component], Callable[[Any, str], Printed]] = {
     Reorder: _reorder,
     Adapter: _adapter,
     ContractUnit: _contract,
+    LineBuffer: _line_buffer,
+    WindowUnit: _window,
     ReduceUnit: _reduce,
     SequenceUnit: _sequence,
     RewireUnit: _rewire,

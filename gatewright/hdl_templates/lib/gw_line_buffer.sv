@@ -141,7 +141,14 @@ module gw_line_buffer #(
 
     for (genvar tap = 0; tap < Taps; tap++) begin : gen_covered
       localparam int unsigned Back = (Taps - 1 - tap) * Dilation;
-      assign covered[tap] = line_q >= LineWidth'(Back) && line_q < LineWidth'(Back + Lines);
+
+      if (Back == 0) begin : gen_newest
+        assign covered[tap] = real_line;
+      end else if (Back + Lines >= Total) begin : gen_begun
+        assign covered[tap] = line_q >= LineWidth'(Back);
+      end else begin : gen_between
+        assign covered[tap] = line_q >= LineWidth'(Back) && line_q < LineWidth'(Back + Lines);
+      end
       assign data_o[tap*Width +: Width] = covered_q[tap] ? taps[tap*Width +: Width] : Fill;
     end
 

@@ -5,8 +5,8 @@
 // fastest) runs Counts[k] times; when it steps and all faster loops return to their start, the read address
 // moves by AddressSteps[k] modulo Depth, the distance from the window's first word by OffsetSteps[k], and the row and the column
 // of the padded input by RowSteps[k] and ColumnSteps[k]. Index Loops stands for the next sample, where row and column are 0. A step
-// with Advances[k] > 0 begins another window: that many words are no longer needed. Words of padding count as Preload
-// words that are there before a sample; the rows PadTop.. PadTop+Rows-1 and columns PadLeft.. PadLeft+Columns-1 are
+// to another window leaves Advances[k] words behind, which are no longer needed. Leading padding counts as Preload words
+// that are there before a sample; the rows PadTop.. PadTop+Rows-1 and columns PadLeft.. PadLeft+Columns-1 are
 // input, others are Fill and read nothing. Negative steps are two's complement.
 // Capacity: Depth words (less those of leading padding) and the output register. Latency: 2 cycles from a word to its first
 // delivery. load = ready_i || !valid_o; if (load) valid_o' = the word has been written (padding: the sample has begun). A

@@ -12,7 +12,8 @@ from gatewright.ir.graph import Graph, Node
 from gatewright.ir.ops.constant import Constant
 from gatewright.ir.ops.reshape import Reshape
 from gatewright.ir.streams.cells import Adapter, Fifo, Fork, Replay
-from gatewright.ir.streams.folding import Folding, constants_of
+from gatewright.ir.streams.folding import Folding
+from gatewright.ir.streams.forms import absorbed_windows, constants_of
 from gatewright.ir.streams.network import Channel, Component, Layout, Network
 from gatewright.ir.targets import Target
 from gatewright.ir.types import Value
@@ -37,6 +38,7 @@ class Lowering:
         self.constants = constants_of(graph)
         self.components: list[Component] = []
         self._names: set[str] = set()
+        self.windows = absorbed_windows(graph, self.constants)
         self._alias = {node.output: node.inputs[0] for node in graph.nodes if isinstance(node.op, Reshape)}
         self._ready: dict[Value, deque[Channel]] = defaultdict(deque)
         self._uses = self._count_uses()
@@ -64,9 +66,11 @@ class Lowering:
     def _count_uses(self) -> dict[Value, int]:
         uses: dict[Value, int] = defaultdict(int)
         for node in self.graph.nodes:
-            if not isinstance(node.op, Reshape):
+            if not isinstance(node.op, Reshape) and node.output not in self.windows:
                 for value in node.inputs:
-                    uses[self.root(value)] += 1
+                    # Whoever reads an absorbed window makes it, and so reads the window's source.
+                    window = self.windows.get(self.root(value))
+                    uses[self.root(value if window is None else window.inputs[0])] += 1
         for value in self.graph.outputs:
             uses[self.root(value)] += 1
         return uses

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import singledispatch
 from itertools import pairwise
 from math import gcd, prod
@@ -19,9 +20,12 @@ from gatewright.ir.ops.pad import Pad
 from gatewright.ir.ops.permute import Permute
 from gatewright.ir.ops.reduce import Reduce
 from gatewright.ir.ops.slice import Slice
+from gatewright.ir.ops.window import Window
 from gatewright.ir.streams.cells import Reorder
 from gatewright.ir.streams.folding import minimum_lanes
+from gatewright.ir.streams.geometry import Geometry
 from gatewright.ir.streams.lower import Lowering, natural_rows
+from gatewright.ir.streams.lower_windows import windowed
 from gatewright.ir.streams.network import Channel, Layout
 from gatewright.ir.streams.pipelining import pipeline
 from gatewright.ir.streams.units import (
@@ -53,9 +57,27 @@ def _lower(op: Operator, lowering: Lowering, node: Node) -> None:
 def _contract(op: Contract, lowering: Lowering, node: Node) -> None:
     form = lowering.folding.forms[node.output]
     tile = lowering.folding.tiles[node.output]
-    channel = lowering.take(form.stream, form.products, form.inputs, tile.inputs)
-    channel = lowering.replay(channel, channel.layout.beats_per_row, -(-form.outputs // tile.outputs))
-    output = lowering.channel(node.output, Layout(form.products, form.outputs, tile.outputs))
+    weights = form.weights
+    layout = Layout(form.products, form.outputs, tile.outputs)
+    if form.window is None:
+        channel = lowering.take(form.stream, form.products, form.inputs, tile.inputs)
+        channel = lowering.replay(channel, channel.layout.beats_per_row, form.blocks(tile))
+    else:
+        weights = form.window.arranged(weights, tile.parallel, tile.channels, tile.lane_groups)
+        channel = windowed(
+            lowering,
+            form.window.geometry,
+            form.window.source,
+            form.window.result,
+            lanes=tile.channels,
+            groups=1 if form.is_depthwise else form.groups,
+            parallel=tile.parallel,
+            repeats=form.blocks(tile),
+            taps_first=form.is_depthwise,
+        )
+        if tile.lane_groups > 1:
+            layout = Layout(form.rows, form.groups * form.outputs, tile.outputs)
+    output = lowering.channel(node.output, layout)
     family, period = lowering.target.family, lowering.target.period
     product_width = form.stream.width + form.constant.width
     adder = family.carry + family.carry_bit * (product_width + 4)
@@ -68,11 +90,12 @@ def _contract(op: Contract, lowering: Lowering, node: Node) -> None:
         (channel,),
         (output,),
         node.location,
-        Tensor(form.weights),
+        Tensor(weights),
         form.constant.interval,
         tile.outputs,
         tile.inputs,
         registers,
+        tile.lane_groups,
     )
     lowering.produced(node.output, lowering.emit(unit)[0])
 
@@ -149,6 +172,9 @@ def _broadcast(lowering: Lowering, value: Value, shape: Shape, lanes: int) -> Ch
 @_lower.register
 def _reduce(op: Reduce, lowering: Lowering, node: Node) -> None:
     (value,) = node.inputs
+    if value in lowering.windows:
+        _pooling(op, lowering, node)
+        return
     first, last = min(op.axes), max(op.axes)
     outer, inner = prod(value.shape[:first]), prod(value.shape[last + 1 :])
     count = prod(value.shape[first : last + 1])
@@ -176,6 +202,51 @@ def _reduce(op: Reduce, lowering: Lowering, node: Node) -> None:
         tail,
     )
     lowering.produced(node.output, lowering.emit(unit)[0])
+
+
+def _pooling(op: Reduce, lowering: Lowering, node: Node) -> None:
+    """A reduction over every window's kernel: the taps of a word of channels arrive one after the other."""
+    window = lowering.windows[node.inputs[0]]
+    assert isinstance(window.op, Window)
+    (source,) = window.inputs
+    geometry = Geometry.of(window.op, source)
+    channels = source.shape[-1]
+    lanes = window_lanes(lowering, geometry, source)
+    channel = windowed(lowering, geometry, source, window.output, lanes=lanes, taps_first=True)
+    output = lowering.channel(node.output, Layout(geometry.positions, channels, lanes))
+    unit = ReduceUnit(
+        lowering.fresh(f"{output.name}_reduce"),
+        (channel,),
+        (output,),
+        node.location,
+        op.kind,
+        geometry.taps,
+        1,
+        False,
+        lanes,
+    )
+    lowering.produced(node.output, lowering.emit(unit)[0])
+
+
+def window_lanes(lowering: Lowering, geometry: Geometry, source: Value) -> int:
+    """The fewest channels a beat with which all taps of all windows pass in the interval."""
+    channels = source.shape[-1]
+    each = max(geometry.positions * geometry.taps, geometry.rows.size * geometry.columns.size)
+    words = max(lowering.folding.interval // each, 1)
+    return min(max(-(-channels // words), 1), channels)
+
+
+@_lower.register
+def _window(op: Window, lowering: Lowering, node: Node) -> None:
+    if node.output in lowering.windows:
+        return
+    (source,) = node.inputs
+    geometry = Geometry.of(op, source)
+    lanes = window_lanes(lowering, geometry, source)
+    channel = windowed(lowering, geometry, source, node.output, lanes=lanes)
+    rows = geometry.positions * geometry.taps
+    produced = replace(channel, layout=Layout(rows, source.shape[-1], lanes))
+    lowering.produced(node.output, produced)
 
 
 # ---- slice, concat, pad ----------------------------------------------------------------------

@@ -69,6 +69,8 @@ class Timing:
     - ``fifo`` (depth), ``fork`` (), ``wires`` ();
     - ``replay`` (window, repeats, depth), ``reorder`` (words written, words read per sample);
     - ``up`` and ``down`` (slots, tail, beats), ``ring`` (units in, units out, beats in, beats out, endless);
+    - ``window`` (loops, depth, preload, whether rows and columns have padding, rows, columns, pad top and left; then
+      per loop its count, and per loop and for the next sample the steps of offset, freed words, row and column);
     - ``pipeline`` (latency, then runs of (count, needed inputs, consumed inputs, produces), inputs as bit
       masks): a phase of the cyclic program takes place in a cycle in which all needed inputs are valid and
       the pipeline advances; it consumes one beat of each consumed input, and what it produces is

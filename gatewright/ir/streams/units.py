@@ -56,7 +56,8 @@ class ContractUnit(Component):
     """A multiply-accumulate array of ``outputs_per_beat`` (PE) by ``inputs_per_beat`` (SIMD) multipliers.
 
     For each of ``groups`` groups of a row it reads the group's inputs once for every block of outputs
-    and accumulates. ``weights`` are codes [groups, outputs, inputs], not padded.
+    and accumulates. ``weights`` are codes [groups, outputs, inputs], not padded. With ``data_groups`` above 1 the
+    output lanes fall into as many groups, and group g reads the lanes s * data_groups + g.
     """
 
     weights: Tensor = field(default_factory=lambda: Tensor(np.zeros((1, 1, 1), np.int64)))
@@ -64,6 +65,7 @@ class ContractUnit(Component):
     outputs_per_beat: int = 1
     inputs_per_beat: int = 1
     tree_registers: int = 0
+    data_groups: int = 1
 
     @property
     def input_beats(self) -> int:

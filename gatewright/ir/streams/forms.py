@@ -1,0 +1,251 @@
+"""The forms of contractions that have hardware, and the tiles in which they are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from gatewright.diagnostics import error
+from gatewright.ir.graph import Graph, Node
+from gatewright.ir.intervals import IntegerArray
+from gatewright.ir.ops.constant import Constant
+from gatewright.ir.ops.contract import Contract, Indices
+from gatewright.ir.ops.reduce import Reduce
+from gatewright.ir.ops.reshape import Reshape
+from gatewright.ir.ops.window import Window
+from gatewright.ir.streams.geometry import Geometry, Parallel, WindowForm
+from gatewright.ir.types import Value
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """How a contraction is cut: products per result and beat (SIMD), and results per block (PE).
+
+    Behind a window ``channels`` elements of a pixel make a word of the stream, the taps of the ``parallel`` kernel
+    axes arrive side by side, and with ``lane_groups`` above 1 as many groups of one channel are computed at once.
+    """
+
+    inputs: int
+    outputs: int
+    channels: int = 0
+    parallel: Parallel = (False, False)
+    lane_groups: int = 1
+
+    @property
+    def lanes(self) -> int:
+        """Elements a beat of the stream that is read."""
+        return self.channels or self.inputs
+
+    @property
+    def multipliers(self) -> int:
+        """Multipliers of the array."""
+        return self.inputs * self.outputs
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixForm:
+    """A contraction of a stream with constants as matrix-vector products.
+
+    ``weights`` are codes [groups, outputs, inputs]; a sample has ``rows`` rows of ``groups`` products. ``window``
+    tells how the inputs are found where the stream is read through a window.
+    """
+
+    rows: int
+    weights: IntegerArray
+    stream: Value
+    constant: Value
+    window: WindowForm | None = None
+
+    @property
+    def groups(self) -> int:
+        """Independent products of a row."""
+        return self.weights.shape[0]
+
+    @property
+    def outputs(self) -> int:
+        """Results of one product."""
+        return self.weights.shape[1]
+
+    @property
+    def inputs(self) -> int:
+        """Inputs of one product."""
+        return self.weights.shape[2]
+
+    @property
+    def products(self) -> int:
+        """Matrix-vector products per sample."""
+        return self.rows * self.groups
+
+    @property
+    def operations(self) -> int:
+        """Multiplications per sample."""
+        return self.rows * self.weights.size
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether every channel behind the window is a group of its own."""
+        return self.window is not None and self.window.channels == 1 and self.groups > 1
+
+    def blocks(self, tile: Tile) -> int:
+        """Blocks of results that are computed one after the other."""
+        return -(-self.outputs // tile.outputs) if tile.lane_groups == 1 else 1
+
+    def cycles(self, tile: Tile) -> int:
+        """Cycles per sample with this tile."""
+        if self.window is None:
+            return self.products * self.blocks(tile) * -(-self.inputs // tile.inputs)
+        geometry = self.window.geometry
+        taps = geometry.tap_beats(tile.parallel)
+        if tile.lane_groups > 1 or self.is_depthwise:
+            words = -(-self.groups // tile.lane_groups)
+            blocks = -(-self.outputs // (tile.outputs // tile.lane_groups))
+            computing = self.rows * words * blocks * taps
+        else:
+            words = -(-self.window.channels // tile.channels) * self.groups
+            computing = self.rows * words * self.blocks(tile) * taps
+        return max(computing, geometry.passing_beats(tile.parallel, words))
+
+    @property
+    def serial_tile(self) -> Tile:
+        """One multiplier."""
+        return Tile(1, 1, channels=0 if self.window is None else 1)
+
+    def tiles(self, cycles: int) -> Iterator[Tile]:
+        """Every useful tile that finishes a sample in ``cycles``: none of them has a smaller one that does too."""
+        found = self._matrix_tiles(cycles) if self.window is None else self._window_tiles(cycles)
+        return (tile for tile in found if self.cycles(tile) <= cycles)
+
+    def _matrix_tiles(self, cycles: int) -> Iterator[Tile]:
+        budget = cycles // self.products
+        for outputs in self._output_lanes(budget):
+            beats = budget // -(-self.outputs // outputs)
+            if beats >= 1:
+                yield Tile(-(-self.inputs // min(beats, self.inputs)), outputs)
+
+    def _window_tiles(self, cycles: int) -> Iterator[Tile]:
+        assert self.window is not None
+        geometry = self.window.geometry
+        for parallel in geometry.choices():
+            beside, taps = geometry.tap_lanes(parallel), geometry.tap_beats(parallel)
+            if self.is_depthwise:
+                words = min(cycles // (self.rows * taps), self.groups)
+                passing = cycles // max(geometry.passing_beats(parallel, 1), 1)
+                if min(words, passing) >= 1:
+                    lanes = -(-self.groups // min(words, passing))
+                    yield Tile(beside, lanes * self.outputs, lanes, parallel, lanes)
+                continue
+            budget = cycles // (self.products * taps)
+            passing = cycles // max(geometry.passing_beats(parallel, self.groups), 1)
+            for outputs in self._output_lanes(budget):
+                words = min(budget // -(-self.outputs // outputs), passing, self.window.channels)
+                if words >= 1:
+                    channels = -(-self.window.channels // words)
+                    yield Tile(channels * beside, outputs, channels, parallel)
+
+    def _output_lanes(self, budget: int) -> Iterator[int]:
+        """Every number of result lanes that makes a different number of blocks, at most ``budget`` of them."""
+        seen: set[int] = set()
+        for blocks in range(1, min(self.outputs, budget) + 1):
+            outputs = -(-self.outputs // blocks)
+            if outputs not in seen:
+                seen.add(outputs)
+                yield outputs
+
+
+def matrix_form(
+    node: Node, constants: Mapping[Value, IntegerArray], producers: Mapping[Value, Node] | None = None
+) -> MatrixForm:
+    """The canonical form of a contraction; raises GW0710 where the hardware has none.
+
+    ``producers`` are the graph's, so that a window before the contraction is found.
+    """
+    assert isinstance(node.op, Contract)
+    indices = node.op.indices
+    left, right = node.inputs
+    if left in constants:
+        left, right = right, left
+        indices = Indices(indices.right, indices.left, indices.result)
+    if right not in constants or left in constants:
+        raise error(
+            "GW0710",
+            "a product of two streams has no hardware yet",
+            location=node.location,
+            note=f"contract {indices}: both operands depend on the model's inputs",
+            help="make one operand a parameter or a buffer",
+        )
+    sizes = indices.sizes(left.shape, right.shape)
+    rows = [name for name in indices.left if name in indices.result and name not in indices.right]
+    groups = [name for name in indices.left if name in indices.result and name in indices.right]
+    summed = [name for name in indices.left if name not in indices.result]
+    outputs = [name for name in indices.right if name in indices.result and name not in indices.left]
+    order = [indices.right.index(name) for name in (*groups, *outputs, *summed)]
+
+    def extent(names: list[str]) -> int:
+        return int(np.prod([sizes[name] for name in names], dtype=np.int64))
+
+    weights = constants[right].transpose(order).reshape(extent(groups), extent(outputs), extent(summed))
+    before = window_before(left, producers or {})
+    if before is not None and indices.result == (*rows, *groups, *outputs):
+        assert isinstance(before.op, Window)
+        geometry = Geometry.of(before.op, before.inputs[0])
+        channels = weights.shape[2] // geometry.taps
+        if geometry.positions == extent(rows) and channels * geometry.taps == weights.shape[2]:
+            form = WindowForm(geometry, before.inputs[0], before.output, channels)
+            return MatrixForm(extent(rows), weights, left, right, form)
+    if indices.left != (*rows, *groups, *summed) or indices.result != (*rows, *groups, *outputs):
+        raise error(
+            "GW0711",
+            f"contract {indices}: the order of its indices has no hardware yet",
+            location=node.location,
+            help="transpose the operand in the model so that the summed axis comes last",
+        )
+    return MatrixForm(extent(rows), weights, left, right)
+
+
+def window_before(value: Value, producers: Mapping[Value, Node]) -> Node | None:
+    """The window that makes ``value``, perhaps under another shape; None where it is none."""
+    node = producers.get(value)
+    while node is not None and isinstance(node.op, Reshape):
+        node = producers.get(node.inputs[0])
+    return node if node is not None and isinstance(node.op, Window) else None
+
+
+def absorbed_windows(graph: Graph, constants: Mapping[Value, IntegerArray]) -> dict[Value, Node]:
+    """The windows whose every reader is a contraction or a pooling that makes the window itself, by their value."""
+    producers, users = graph.producer(), graph.users()
+    found: dict[Value, Node] = {}
+    for node in graph.nodes:
+        if not isinstance(node.op, Window) or node.output in graph.outputs:
+            continue
+        readers = list(users[node.output])
+        absorbed = bool(readers)
+        while readers:
+            reader = readers.pop()
+            if isinstance(reader.op, Reshape) and reader.output not in graph.outputs:
+                readers += users[reader.output]
+            elif isinstance(reader.op, Contract):
+                streams = [value for value in reader.inputs if value not in constants]
+                absorbed = absorbed and len(streams) == 1 and matrix_form(reader, constants, producers).window is not None
+            else:
+                absorbed = absorbed and is_pooling(reader, node)
+        if absorbed:
+            found[node.output] = node
+    return found
+
+
+def is_pooling(reader: Node, window: Node) -> bool:
+    """Whether a node reduces a window over exactly its kernel."""
+    op = window.op
+    assert isinstance(op, Window)
+    return (
+        isinstance(reader.op, Reduce)
+        and reader.inputs[0] == window.output
+        and reader.op.axes == tuple(range(op.rank, 2 * op.rank))
+    )
+
+
+def constants_of(graph: Graph) -> dict[Value, IntegerArray]:
+    """The arrays of all constants of a graph."""
+    return {node.output: node.op.data.array for node in graph.nodes if isinstance(node.op, Constant)}
