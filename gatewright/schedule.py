@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from gatewright.diagnostics import error
 from gatewright.ir.graph import Graph
+from gatewright.ir.intervals import IntegerArray
 from gatewright.ir.streams.folding import Folding, fastest_interval, fold, serial_interval
 from gatewright.ir.streams.lower import lower
 from gatewright.ir.streams.network import Network
 from gatewright.ir.targets import Target
+from gatewright.ir.transforms.arrange import Arranged, arrange
+from gatewright.ir.transforms.cast_before_maximum import cast_before_maximum
 from gatewright.ir.transforms.fuse_maps import fuse_maps
 from gatewright.ir.transforms.normalise import normalise
+from gatewright.ir.views import View
+from gatewright.ir.verifier import verify
 from gatewright.sim.sizing import size_fifos
 
 
@@ -20,7 +25,8 @@ from gatewright.sim.sizing import size_fifos
 class Schedule:
     """A network and its cycles: ``interval`` between samples and ``latency`` of one, as simulated by tokens.
 
-    ``graph`` is the integer graph in the form that was lowered.
+    ``graph`` is the integer graph in the form that was lowered. Its inputs and outputs may hold their elements in
+    another order than the model's: ``inputs`` and ``outputs`` tell how these are seen in them.
     """
 
     graph: Graph
@@ -28,6 +34,25 @@ class Schedule:
     network: Network
     interval: int
     latency: int
+    inputs: tuple[View, ...] = ()
+    outputs: tuple[View, ...] = ()
+
+    def carried(self, codes: Sequence[IntegerArray]) -> list[IntegerArray]:
+        """Input codes [samples, ...] of the model in the order in which the ports take them."""
+        return [view.carried(each) for view, each in zip(self.inputs, codes, strict=True)]
+
+    def seen(self, codes: Sequence[IntegerArray]) -> list[IntegerArray]:
+        """Output codes of the ports as the model's outputs [samples, ...]."""
+        return [view.seen(each) for view, each in zip(self.outputs, codes, strict=True)]
+
+
+def prepared(graph: Graph) -> Arranged:
+    """An integer graph in the form that is lowered."""
+    arranged = arrange(graph)
+    current = verify(arranged.graph, "integer", "arrange")
+    for each in (cast_before_maximum, normalise, fuse_maps):
+        current = verify(each(current), "integer", each.__name__)
+    return replace(arranged, graph=current)
 
 
 def schedule(
@@ -47,11 +72,18 @@ def schedule(
     given = [name for name, value in (("interval", interval), ("fps", fps), ("budget", budget)) if value is not None]
     if len(given) > 1:
         raise error("GW0704", f"{' and '.join(given)} are given together", help="give only one of them")
-    prepared = fuse_maps(normalise(graph))
+    arranged = prepared(graph)
+    plan = _scheduled(arranged.graph, target, interval, fps, budget)
+    return replace(plan, inputs=arranged.inputs, outputs=arranged.outputs)
+
+
+def _scheduled(
+    graph: Graph, target: Target, interval: int | None, fps: float | None, budget: Mapping[str, int] | None
+) -> Schedule:
     if budget is not None:
         from gatewright.budget import fastest_within
 
-        return fastest_within(prepared, target, budget, at_interval)
+        return fastest_within(graph, target, budget, at_interval)
     if fps is not None:
         if fps <= 0:
             raise error("GW0705", f"fps is {fps}", help="ask for more than 0 samples a second")
@@ -61,13 +93,13 @@ def schedule(
                 "GW0706",
                 f"{fps:g} samples a second cannot be met at {target.clock_mhz:g} MHz",
                 note=f"{target.clock_mhz:g} MHz / {fps:g} is less than one cycle a sample",
-                help=f"the best possible is fps={target.clock_mhz * 1e6 / fastest_interval(prepared):g}",
+                help=f"the best possible is fps={target.clock_mhz * 1e6 / fastest_interval(graph):g}",
             )
     if interval is None:
-        interval = serial_interval(prepared)
+        interval = serial_interval(graph)
     if interval < 1:
         raise error("GW0707", f"the interval is {interval} cycles", help="ask for interval=1 or more")
-    return at_interval(prepared, target, interval)
+    return at_interval(graph, target, interval)
 
 
 def at_interval(graph: Graph, target: Target, interval: int) -> Schedule:

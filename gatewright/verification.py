@@ -45,20 +45,20 @@ def simulate(design: Design, codes: Sequence[IntegerArray], stalls: str, seed: i
     """Run the hardware on input codes."""
     import torch
 
-    done = run(design.simulator, design.schedule.network, codes, stalls, seed)
-    tensors = tuple(torch.from_numpy(np.ascontiguousarray(each)) for each in design.decode(done.outputs))
-    outputs = tensors[0] if len(tensors) == 1 else tensors
-    return Simulation(outputs, done.cycles, done.interval, done.latency)
+    done = run(design.simulator, design.schedule.network, design.schedule.carried(codes), stalls, seed)
+    outputs = design.decode(design.schedule.seen(done.outputs))
+    tensors = tuple(torch.from_numpy(np.ascontiguousarray(each)) for each in outputs)
+    return Simulation(tensors[0] if len(tensors) == 1 else tensors, done.cycles, done.interval, done.latency)
 
 
 def verify(design: Design, codes: Sequence[IntegerArray], stalls: str, seed: int) -> Verification:
     """Compare every output code; on a difference find where it starts."""
-    graph = design.integer_graph
-    done = run(design.simulator, design.schedule.network, codes, stalls, seed)
+    graph, plan = design.integer_graph, design.schedule
+    ported = plan.carried(codes)
+    done = run(design.simulator, plan.network, ported, stalls, seed)
     samples = int(np.shape(codes[0])[0])
     expected = golden.evaluate(graph, codes)
-    for found, wanted in zip(done.outputs, expected, strict=True):
-        if not np.array_equal(found, wanted.reshape(samples, -1)):
-            plan = design.schedule
-            raise first_mismatch(design.hardware, plan.network, plan.graph, codes, stalls, seed)
+    for found, wanted in zip(plan.seen(done.outputs), expected, strict=True):
+        if not np.array_equal(found.reshape(samples, -1), wanted.reshape(samples, -1)):
+            raise first_mismatch(design.hardware, plan.network, plan.graph, ported, stalls, seed)
     return Verification(samples, stalls, done.cycles, done.interval, done.latency)

@@ -13,6 +13,7 @@ from typing import Any
 from gatewright.ir.streams.cells import Adapter, Fifo, Fork, Reorder, Replay
 from gatewright.ir.streams.network import Component, Network
 from gatewright.ir.streams.units import ContractUnit, MapUnit, ReduceUnit, RewireUnit, SequenceUnit
+from gatewright.ir.streams.window_units import LineBuffer, WindowUnit
 
 MEMORY_BITS = 18_432
 """Bits of one block memory (half of a 36 kb block)."""
@@ -101,6 +102,24 @@ def _adapter(each: Adapter) -> Cost:
     return Cost(20 + wide * 1.5, 3 * wide + 8)
 
 
+def _line_buffer(each: LineBuffer) -> Cost:
+    width = each.inputs[0].width
+    masks = 0.5 * each.outputs[0].width if each.pad_before or each.total_lines > each.lines else 0.0
+    counters = counter_cost(each.beats) + counter_cost(each.total_lines)
+    return memory_cost(each.beats, each.delays * width) + counters + Cost(8 + masks, width * (each.delays + 1) + 10)
+
+
+def _window(each: WindowUnit) -> Cost:
+    loops = Cost()
+    for count in each.counts:
+        loops += counter_cost(count)
+    address, level = max(each.depth - 1, 1).bit_length(), each.level_width
+    masks = each.padded[0] * 3 * each.row_width + each.padded[1] * 3 * each.column_width
+    fill = 0.5 * each.inputs[0].width if any(each.padded) else 0.0
+    lut = 4.0 * address + 5.0 * level + masks + fill + 15
+    return memory_cost(each.depth, each.inputs[0].width) + loops + Cost(lut, 2.0 * (address + level) + 10)
+
+
 def _contract(each: ContractUnit) -> Cost:
     data, total = each.inputs[0].value.width, each.outputs[0].value.width
     product = data + each.weight_interval.width
@@ -155,6 +174,8 @@ ESTIMATES: dict[type[Component], Callable[[Any], Cost]] = {
     ContractUnit: _contract,
     MapUnit: _map,
     ReduceUnit: _reduce,
+    LineBuffer: _line_buffer,
+    WindowUnit: _window,
     SequenceUnit: _sequence,
     RewireUnit: lambda each: Cost(3, each.outputs[0].width + 1),
 }
