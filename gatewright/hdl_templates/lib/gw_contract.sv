@@ -5,14 +5,26 @@
 // With DataGroups > 1 the output lanes fall into as many groups, each with inputs of its own: group g reads the
 // lanes s*DataGroups + g (a depthwise convolution). With WeightRows < OutputsPerBeat the groups share their
 // weights: output lane p uses row p mod WeightRows (several columns of a convolution at once).
+// Data and weights are integers, or decoded numbers {negative, exponent, magnitude}: see gw_dot.
 // Latency: 3 + TreeRegisters cycles from a result's last input beat to its output (operands, products, TreeRegisters
 // registers in the adder tree, sum). Capacity: the pipeline. Throughput: one input beat per cycle.
 // ready_o = ready_i || !valid_o: everything moves unless a finished result waits.
 module gw_contract #(
   parameter int unsigned DataWidth      = 8,
   parameter bit          DataSigned     = 1'b1,
+  parameter bit          DataNegative   = 1'b0,
+  parameter int unsigned DataExponent   = 0,
+  parameter bit          DataUnit       = 1'b0,
   parameter int unsigned WeightWidth    = 8,
   parameter bit          WeightSigned   = 1'b1,
+  parameter bit          WeightNegative = 1'b0,
+  parameter int unsigned WeightExponent = 0,
+  parameter bit          WeightUnit     = 1'b0,
+  parameter bit          Hard           = 1'b1,
+  parameter int unsigned ProductWidth   = DataWidth + WeightWidth,
+  parameter int unsigned ExponentMax    = 0,
+  parameter int unsigned TableBits      = 1,
+  parameter logic [TableBits-1:0] Products = '0,
   parameter int unsigned SumWidth       = 20,
   parameter int unsigned InputsPerBeat  = 2,
   parameter int unsigned OutputsPerBeat = 2,
@@ -36,14 +48,14 @@ module gw_contract #(
 );
 
   localparam int unsigned Weights = InputsPerBeat * WeightRows;
-  localparam int unsigned ProductWidth = DataWidth + WeightWidth + (DataSigned ? 0 : 1) + (WeightSigned ? 0 : 1);
-  localparam int unsigned Levels = $clog2(InputsPerBeat);
+  localparam bit HasSign = DataNegative || WeightNegative;
   // Flags travel beside the operands, the products and the registers of the tree.
   localparam int unsigned Stages = 2 + TreeRegisters;
 
   logic [Weights*WeightWidth-1:0]       weight_q;
   logic [DataLanes*DataWidth-1:0]       data_q;
   logic [OutputsPerBeat*SumWidth-1:0]   totals;
+  logic [OutputsPerBeat-1:0]            negatives;
   logic [OutputsPerBeat*SumWidth-1:0]   sum_q;
   logic [Stages-1:0]                    take_q;
   logic                                 valid_q;
@@ -93,53 +105,68 @@ module gw_contract #(
   end
 
   for (genvar p = 0; p < OutputsPerBeat; p++) begin : gen_output
-    logic signed [InputsPerBeat*ProductWidth-1:0] product_q;
-    logic signed [SumWidth-1:0]                   total;
+    logic [InputsPerBeat*DataWidth-1:0] data;
+    logic signed [SumWidth-1:0]         total;
 
     for (genvar s = 0; s < InputsPerBeat; s++) begin : gen_input
       localparam int unsigned DataLane = s * DataGroups + p / (OutputsPerBeat / DataGroups);
-      localparam int unsigned WeightLane = (p % WeightRows) * InputsPerBeat + s;
-      logic signed [ProductWidth-1:0] factor;
-      logic signed [ProductWidth-1:0] weight;
 
-      if (DataSigned) begin : gen_signed_data
-        assign factor = ProductWidth'(signed'(data_q[DataLane*DataWidth +: DataWidth]));
-      end else begin : gen_unsigned_data
-        assign factor = ProductWidth'(signed'({1'b0, data_q[DataLane*DataWidth +: DataWidth]}));
-      end
-      if (WeightSigned) begin : gen_signed_weight
-        assign weight = ProductWidth'(signed'(weight_q[WeightLane*WeightWidth +: WeightWidth]));
-      end else begin : gen_unsigned_weight
-        assign weight = ProductWidth'(signed'({1'b0, weight_q[WeightLane*WeightWidth +: WeightWidth]}));
-      end
-
-      always_ff @(posedge clk_i) begin
-        if (advance) product_q[s*ProductWidth +: ProductWidth] <= factor * weight;
-      end
+      assign data[s*DataWidth +: DataWidth] = data_q[DataLane*DataWidth +: DataWidth];
     end
 
-    gw_adder_tree #(
-      .Inputs     (InputsPerBeat),
-      .InputWidth (ProductWidth),
-      .SumWidth   (SumWidth),
-      .Levels     (Levels),
-      .Registers  (TreeRegisters)
-    ) u_tree (
-      .clk_i    (clk_i),
-      .advance_i(advance),
-      .data_i   (product_q),
-      .sum_o    (total)
+    gw_dot #(
+      .Inputs      (InputsPerBeat),
+      .HasSignA    (DataNegative),
+      .ExponentA   (DataExponent),
+      .WidthA      (DataUnit ? 1 : DataWidth - 32'(DataNegative) - DataExponent),
+      .SignedA     (DataSigned),
+      .UnitA       (DataUnit),
+      .HasSignB    (WeightNegative),
+      .ExponentB   (WeightExponent),
+      .WidthB      (WeightUnit ? 1 : WeightWidth - 32'(WeightNegative) - WeightExponent),
+      .SignedB     (WeightSigned),
+      .UnitB       (WeightUnit),
+      .Hard        (Hard),
+      .ProductWidth(ProductWidth),
+      .TableBits   (TableBits),
+      .Products    (Products),
+      .ExponentMax (ExponentMax),
+      .SumWidth    (SumWidth),
+      .Registers   (TreeRegisters)
+    ) u_dot (
+      .clk_i     (clk_i),
+      .advance_i (advance),
+      .a_i       (data),
+      .b_i       (weight_q[(p%WeightRows)*InputsPerBeat*WeightWidth +: InputsPerBeat*WeightWidth]),
+      .negative_o(negatives[p]),
+      .total_o   (total)
     );
 
     assign totals[p*SumWidth +: SumWidth] = total;
+  end
+
+  if (!HasSign) begin : gen_no_signs
+    logic unused_negatives;
+    assign unused_negatives = ^negatives;
   end
 
   // A result's first beat replaces the sum, the others add to it; its last beat makes it valid.
   if (InputBeats == 1) begin : gen_single
     assign last = 1'b1;
 
-    always_ff @(posedge clk_i) begin
-      if (advance) sum_q <= totals;
+    for (genvar p = 0; p < OutputsPerBeat; p++) begin : gen_sum
+      if (HasSign) begin : gen_signed
+        always_ff @(posedge clk_i) begin
+          if (advance) begin
+            sum_q[p*SumWidth +: SumWidth] <= (totals[p*SumWidth +: SumWidth] ^ {SumWidth{negatives[p]}}) +
+                                             SumWidth'(negatives[p]);
+          end
+        end
+      end else begin : gen_plain
+        always_ff @(posedge clk_i) begin
+          if (advance) sum_q[p*SumWidth +: SumWidth] <= totals[p*SumWidth +: SumWidth];
+        end
+      end
     end
   end else begin : gen_accumulate
     localparam int unsigned BeatWidth = $clog2(InputBeats);
@@ -159,11 +186,22 @@ module gw_contract #(
     end
 
     for (genvar p = 0; p < OutputsPerBeat; p++) begin : gen_sum
+      logic [SumWidth-1:0] held;
+      logic [SumWidth-1:0] next;
+
+      assign held = first_q ? SumWidth'(0) : sum_q[p*SumWidth +: SumWidth];
+      if (HasSign) begin : gen_signed
+        logic [SumWidth:0] sum;
+
+        assign sum = {held, 1'b1} + {totals[p*SumWidth +: SumWidth] ^ {SumWidth{negatives[p]}}, negatives[p]};
+        assign next = sum[SumWidth:1];
+        logic unused_carry;
+        assign unused_carry = sum[0];
+      end else begin : gen_plain
+        assign next = held + totals[p*SumWidth +: SumWidth];
+      end
       always_ff @(posedge clk_i) begin
-        if (advance && take_q[Stages-1]) begin
-          sum_q[p*SumWidth +: SumWidth] <= (first_q ? SumWidth'(0) : sum_q[p*SumWidth +: SumWidth]) +
-                                           totals[p*SumWidth +: SumWidth];
-        end
+        if (advance && take_q[Stages-1]) sum_q[p*SumWidth +: SumWidth] <= next;
       end
     end
   end
