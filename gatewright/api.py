@@ -15,6 +15,7 @@ from gatewright.ir.graph import Graph
 from gatewright.ir.targets import Target
 from gatewright.ir.transforms.legalise import Legalised, legalise
 from gatewright.ir.types import Value
+from gatewright.ir.verifier import verify
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +36,9 @@ def quantised_graph(
     from gatewright.frontend.quantise import quantise
     from gatewright.ir.transforms.prepare import prepare
 
-    return quantise(prepare(import_model(model, example_inputs)), formats, calibration)
+    imported = verify(import_model(model, example_inputs), "tensor", "import")
+    prepared = verify(prepare(imported), "tensor", "prepare")
+    return verify(quantise(prepared, formats, calibration), "tensor", "quantise")
 
 
 def compile(  # noqa: A001

@@ -16,6 +16,7 @@ from gatewright.ir.transforms.arrange import Arranged, arrange
 from gatewright.ir.transforms.cast_before_maximum import cast_before_maximum
 from gatewright.ir.transforms.fuse_maps import fuse_maps
 from gatewright.ir.transforms.normalise import normalise
+from gatewright.ir.transforms.order_contractions import order_contractions
 from gatewright.ir.views import View
 from gatewright.ir.verifier import verify
 from gatewright.sim.sizing import size_fifos
@@ -48,7 +49,7 @@ class Schedule:
 
 def prepared(graph: Graph) -> Arranged:
     """An integer graph in the form that is lowered."""
-    arranged = arrange(graph)
+    arranged = arrange(verify(order_contractions(graph), "integer", "order_contractions"))
     current = verify(arranged.graph, "integer", "arrange")
     for each in (cast_before_maximum, normalise, fuse_maps):
         current = verify(each(current), "integer", each.__name__)

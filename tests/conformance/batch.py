@@ -102,7 +102,7 @@ def simulate(simulator: Simulator, members: Sequence[Member], regime: str, seed:
     words = {
         stream_name(each, channel.name): to_words(array, channel.layout, channel.value.width)
         for each in members
-        for channel, array in zip(each.plan.network.inputs, each.codes, strict=True)
+        for channel, array in zip(each.plan.network.inputs, each.plan.carried(each.codes), strict=True)
     }
     gap, pressure = STALLS[regime]
     try:
@@ -117,8 +117,10 @@ def simulate(simulator: Simulator, members: Sequence[Member], regime: str, seed:
 def compare_values(each: Member, result: SimulationResult, regime: str) -> list[str]:
     """What differs between a member's outputs and the golden model's."""
     problems: list[str] = []
-    for channel, wanted in zip(each.plan.network.outputs, each.expected, strict=True):
-        found = from_words(result.streams[stream_name(each, channel.name)].words, channel)
+    outputs = each.plan.network.outputs
+    words = [from_words(result.streams[stream_name(each, channel.name)].words, channel) for channel in outputs]
+    for channel, codes, wanted in zip(outputs, each.plan.seen(words), each.expected, strict=True):
+        found = codes.reshape(wanted.shape)
         wrong = np.argwhere(found != wanted)
         if len(wrong):
             sample, element = wrong[0]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gatewright.diagnostics import GatewrightError
 from gatewright.ir.builder import Builder, interval_of_codes
 from gatewright.ir.formats import CastSpec, ScalarFormat, parse_cast
 from gatewright.ir.graph import Graph
@@ -16,8 +17,10 @@ from gatewright.ir.intervals import Interval
 from gatewright.ir.operator import Operator, Sample, operators
 from gatewright.ir.ops.cast import Cast
 from gatewright.ir.streams.folding import serial_interval
+from gatewright.ir.targets import Target
 from gatewright.ir.transforms.legalise import legalise
 from gatewright.ir.types import Type, Value
+from gatewright.schedule import prepared, schedule
 from tests.torch_backend.samples import random_reals, sample_graph
 
 DEFAULT_FORMAT = "fixed<8,4>"
@@ -111,7 +114,7 @@ def inputs_of(graph: Graph, samples: int, seed: int = 11) -> list[NDArray]:
 
 def tilings(graph: Graph) -> dict[str, int]:
     """Intervals to ask for: one element a beat, something between, and as parallel as it gets."""
-    serial = serial_interval(graph)
+    serial = serial_interval(prepared(graph).graph)
     fastest = fastest_interval(graph)
     middle = max(fastest, min(serial - 1, max(2, math.isqrt(serial * fastest))))
     return dict(sorted({"serial": serial, "middle": middle, "parallel": fastest}.items()))
@@ -119,10 +122,6 @@ def tilings(graph: Graph) -> dict[str, int]:
 
 def fastest_interval(graph: Graph) -> int:
     """The smallest interval that can be asked for: rows of the last axis pass one a cycle."""
-    from gatewright.diagnostics import GatewrightError
-    from gatewright.ir.targets import Target
-    from gatewright.schedule import schedule
-
     low = 1
     while True:
         try:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from gatewright.backends.torch.build import build_module
+from gatewright.diagnostics import Collector
 from gatewright.frontend.importer import import_model
 from gatewright.frontend.quantise import quantise
 from gatewright.ir.formats import ScalarFormat
@@ -17,7 +18,7 @@ from gatewright.ir.ops.constant import Constant
 from gatewright.ir.streams.folding import serial_interval
 from gatewright.ir.transforms.legalise import input_casts, legalise
 from gatewright.ir.transforms.prepare import prepare
-from gatewright.diagnostics import Collector
+from gatewright.schedule import prepared
 from gatewright.sim import golden
 from tests.conformance.batch import Member, check_batch, member
 from tests.conformance.cases import fastest_interval
@@ -38,7 +39,7 @@ def quantised(model: RandomModel) -> Graph:
 
 def interval_for(graph: Graph, seed: int) -> int:
     """Serial, fully parallel or between, as the seed says."""
-    serial, fastest = serial_interval(graph), fastest_interval(graph)
+    serial, fastest = serial_interval(prepared(graph).graph), fastest_interval(graph)
     middle = round(math.exp(math.log(fastest) + (seed % 7) / 6 * (math.log(serial) - math.log(fastest))))
     return max(fastest, min(serial, middle))
 

@@ -17,6 +17,7 @@ from gatewright.ir.ops.permute import Permute
 from gatewright.ir.ops.reshape import Reshape
 from gatewright.ir.ops.slice import Slice
 from gatewright.ir.types import Tensor, Type, Value
+from gatewright.ir.verifier import verify
 
 MOVEMENTS = (Reshape, Permute, Slice, Concat, Pad)
 """Operators that only move elements, so that a cast after them equals the same cast before them."""
@@ -60,7 +61,7 @@ def legalise(graph: Graph) -> Legalised:
         if value.type.is_real:
             problems.add(diagnostic("GW0330", f"output {name} has no format", location=value.location))
     problems.raise_if_any()
-    return Legalised(builder.finish(outputs, graph.output_names), values)
+    return Legalised(verify(builder.finish(outputs, graph.output_names), "integer", "legalise"), values)
 
 
 def _legalise_node(builder: Builder, node: Node, operands: list[Value]) -> Value:
