@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gatewright.ir.operator import Operator, register
+from gatewright.ir.operator import Operator, Sample, register
 from gatewright.ir.types import Shape, Value
 
 if TYPE_CHECKING:
@@ -55,3 +56,10 @@ class Identity(Operator):
 
     def torch(self, *arguments: str) -> str:
         return arguments[0]
+
+    def text(self) -> str:
+        return ""
+
+    @classmethod
+    def samples(cls) -> Iterable[Sample]:
+        yield Sample(cls(), ((6,),), ("fixed<8,4>",))
