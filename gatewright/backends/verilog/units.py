@@ -15,8 +15,9 @@ from gatewright.ir.intervals import IntegerArray
 from gatewright.ir.streams.cells import Adapter, Fifo, Fork, Reorder, Replay
 from gatewright.ir.streams.cost import prefers_block
 from gatewright.ir.streams.network import Channel, Component
-from gatewright.ir.streams.window_units import LineBuffer, WindowUnit
+from gatewright.ir.streams.products import Product
 from gatewright.ir.streams.units import ContractUnit, MapUnit, ReduceUnit, RewireUnit, SequenceUnit
+from gatewright.ir.streams.window_units import LineBuffer, WindowUnit
 
 
 @dataclass(slots=True)
@@ -152,10 +153,29 @@ def _contract(component: ContractUnit, prefix: str) -> Printed:
             "TreeRegisters": component.tree_registers,
         },
     )
+    if component.product is not None:
+        printed.instance.parameters += _product_parameters(component.product)
     block = prefers_block(len(words), words.shape[1] * interval.width)
     printed.instance.parameters += [("RomBlock", str(int(block))), ("RomFile", f'"{file}"')]
     printed.memories[file] = hex_words(words, interval.width)
     return printed
+
+
+def _product_parameters(product: Product) -> list[tuple[str, str]]:
+    """The parameters that describe packed operands and their multiplier."""
+    parameters = {"Hard": int(product.hard), "ProductWidth": product.width, "ExponentMax": product.exponent_max}
+    for name, packing in (("Data", product.left), ("Weight", product.right)):
+        parameters[f"{name}Negative"] = int(packing.negative)
+        parameters[f"{name}Exponent"] = packing.exponent
+        parameters[f"{name}Unit"] = int(packing.unit)
+    listed = [(name, str(value)) for name, value in parameters.items()]
+    if product.table is not None:
+        bits = product.width * len(product.table)
+        word = 0
+        for each in reversed(product.table):
+            word = (word << product.width) | (each & ((1 << product.width) - 1))
+        listed += [("TableBits", str(bits)), ("Products", f"{bits}'h{word:x}")]
+    return listed
 
 
 def _line_buffer(component: LineBuffer, _: str) -> Printed:

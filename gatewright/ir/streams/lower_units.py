@@ -10,6 +10,7 @@ from math import gcd, prod
 import numpy as np
 
 from gatewright.diagnostics import error
+from gatewright.ir.formats import Exact
 from gatewright.ir.graph import Node
 from gatewright.ir.intervals import IntegerArray, Interval
 from gatewright.ir.operator import Operator
@@ -28,6 +29,7 @@ from gatewright.ir.streams.lower import Lowering, natural_rows
 from gatewright.ir.streams.lower_windows import windowed
 from gatewright.ir.streams.network import Channel, Layout
 from gatewright.ir.streams.pipelining import pipeline
+from gatewright.ir.streams.products import Packing, plan_product
 from gatewright.ir.streams.units import (
     ContractUnit,
     MapUnit,
@@ -36,7 +38,7 @@ from gatewright.ir.streams.units import (
     Segment,
     SequenceUnit,
 )
-from gatewright.ir.types import Shape, Tensor, Value
+from gatewright.ir.types import Shape, Tensor, Type, Value
 
 LARGE_TABLE_BITS = 2048
 """A table of constants above this size is a synchronous memory; below, plain logic."""
@@ -58,6 +60,11 @@ def _contract(op: Contract, lowering: Lowering, node: Node) -> None:
     form = lowering.folding.forms[node.output]
     tile = lowering.folding.tiles[node.output]
     weights = form.weights
+    if form.window is not None:
+        weights = form.window.arranged(weights, tile.parallel, tile.channels, tile.lane_groups)
+    padded = weights.size > form.weights.size or weights.shape[2] % tile.inputs != 0
+    product = plan_product(form.stream, form.constant, padded, lowering.target.part.dsp > 0)
+    weights = product.right.pack(form.weights)
     layout = Layout(form.products, form.outputs, tile.outputs)
     if form.window is None:
         channel = lowering.take(form.stream, form.products, form.inputs, tile.inputs)
@@ -77,9 +84,10 @@ def _contract(op: Contract, lowering: Lowering, node: Node) -> None:
         )
         if tile.lane_groups > 1:
             layout = Layout(form.rows, form.groups * form.outputs, tile.outputs)
+    channel = _decoded(lowering, channel, product.left)
     output = lowering.channel(node.output, layout)
     family, period = lowering.target.family, lowering.target.period
-    product_width = form.stream.width + form.constant.width
+    product_width = product.width + product.exponent_max
     adder = family.carry + family.carry_bit * (product_width + 4)
     levels = (tile.inputs - 1).bit_length()
     per_stage = max(1, int(period // adder))
@@ -91,13 +99,36 @@ def _contract(op: Contract, lowering: Lowering, node: Node) -> None:
         (output,),
         node.location,
         Tensor(weights),
-        form.constant.interval,
+        product.right.interval,
         tile.outputs,
         tile.inputs,
         registers,
         tile.lane_groups,
+        product,
     )
     lowering.produced(node.output, lowering.emit(unit)[0])
+
+
+def _decoded(lowering: Lowering, channel: Channel, packing: Packing) -> Channel:
+    """The stream of packed numbers for a stream of codes; the stream itself where they are the same."""
+    if packing.expression is None:
+        return channel
+    plan = pipeline(packing.expression, lowering.target.family, lowering.target.period, False)
+    value = channel.value
+    name = lowering.fresh(f"{channel.name}_decoded")
+    packed = Value(name, Type(value.shape, Exact(0), packing.interval), value.location)
+    output = Channel(name, packed, channel.layout)
+    unit = MapUnit(
+        lowering.fresh(f"{name}_map"),
+        (channel,),
+        (output,),
+        value.location,
+        packing.expression,
+        streams=(0,),
+        stages=plan.stages,
+        latency=plan.latency,
+    )
+    return lowering.emit(unit)[0]
 
 
 # ---- map -------------------------------------------------------------------------------------

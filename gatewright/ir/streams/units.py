@@ -9,8 +9,8 @@ import numpy as np
 from gatewright.ir.expressions import Expression
 from gatewright.ir.intervals import Interval
 from gatewright.ir.streams.network import Component, Timing
+from gatewright.ir.streams.products import Product
 from gatewright.ir.types import Tensor
-
 
 Phase = tuple[int, int, int, int]
 """count, inputs that must be valid and inputs consumed (bit masks), whether a beat is produced."""
@@ -57,7 +57,8 @@ class ContractUnit(Component):
 
     For each of ``groups`` groups of a row it reads the group's inputs once for every block of outputs
     and accumulates. ``weights`` are codes [groups, outputs, inputs], not padded. With ``data_groups`` above 1 the
-    output lanes fall into as many groups, and group g reads the lanes s * data_groups + g.
+    output lanes fall into as many groups, and group g reads the lanes s * data_groups + g. ``product`` says how
+    packed operands are multiplied; the weights are packed too. None: two integers by a hard multiplier.
     """
 
     weights: Tensor = field(default_factory=lambda: Tensor(np.zeros((1, 1, 1), np.int64)))
@@ -66,6 +67,7 @@ class ContractUnit(Component):
     inputs_per_beat: int = 1
     tree_registers: int = 0
     data_groups: int = 1
+    product: Product | None = None
 
     @property
     def input_beats(self) -> int:
