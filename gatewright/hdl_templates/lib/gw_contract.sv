@@ -189,7 +189,7 @@ module gw_contract #(
       logic [SumWidth-1:0] held;
       logic [SumWidth-1:0] next;
 
-      assign held = first_q ? SumWidth'(0) : sum_q[p*SumWidth +: SumWidth];
+      assign held = first_q ? '0 : sum_q[p*SumWidth +: SumWidth];
       if (HasSign) begin : gen_signed
         logic [SumWidth:0] sum;
 

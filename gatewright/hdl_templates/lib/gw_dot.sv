@@ -177,7 +177,7 @@ module gw_dot #(
       end else if (IsSigned) begin : gen_signed_plain
         assign products[k*level_width(0) +: level_width(0)] = level_width(0)'(signed'(fine_q));
       end else begin : gen_unsigned_plain
-        assign products[k*level_width(0) +: level_width(0)] = level_width(0)'(fine_q);
+        assign products[k*level_width(0) +: level_width(0)] = level_width(0)'({2'b0, fine_q});
       end
     end
 
@@ -200,25 +200,32 @@ module gw_dot #(
         logic [Terms-1:0]       first;
 
         for (genvar k = 0; k < Terms; k++) begin : gen_term
-          logic [Width-1:0] left;
+          logic [Before-1:0] left_before;
+          logic [Width-1:0]  left;
 
-          assign left     = Width'(signed'(gen_level[level-1].terms[2*k*Before +: Before]));
-          assign first[k] = gen_level[level-1].signs[2*k];
+          assign left_before = gen_level[level-1].terms[2*k*Before +: Before];
+          assign left        = Width'(signed'({{2{left_before[Before-1]}}, left_before}));
+          assign first[k]    = gen_level[level-1].signs[2*k];
           if (2 * k + 1 == TermsBefore) begin : gen_odd
             assign sums[k*Width +: Width] = left;
-          end else if (HasSign) begin : gen_signed_pair
-            logic [Width-1:0] right;
-            logic [Width:0]   sum;
-            logic             differ;
-
-            assign right  = Width'(signed'(gen_level[level-1].terms[(2*k+1)*Before +: Before]));
-            assign differ = gen_level[level-1].signs[2*k] ^ gen_level[level-1].signs[2*k+1];
-            assign sum    = {left, 1'b1} + {right ^ {Width{differ}}, differ};
-            assign sums[k*Width +: Width] = sum[Width:1];
-            logic unused_carry;
-            assign unused_carry = sum[0];
           end else begin : gen_pair
-            assign sums[k*Width +: Width] = left + Width'(signed'(gen_level[level-1].terms[(2*k+1)*Before +: Before]));
+            logic [Before-1:0] right_before;
+            logic [Width-1:0]  right;
+
+            assign right_before = gen_level[level-1].terms[(2*k+1)*Before +: Before];
+            assign right        = Width'(signed'({{2{right_before[Before-1]}}, right_before}));
+            if (HasSign) begin : gen_signed_pair
+              logic [Width:0] sum;
+              logic           differ;
+
+              assign differ = gen_level[level-1].signs[2*k] ^ gen_level[level-1].signs[2*k+1];
+              assign sum    = {left, 1'b1} + {right ^ {Width{differ}}, differ};
+              assign sums[k*Width +: Width] = sum[Width:1];
+              logic unused_carry;
+              assign unused_carry = sum[0];
+            end else begin : gen_plain_pair
+              assign sums[k*Width +: Width] = left + right;
+            end
           end
         end
         if (Registered) begin : gen_register

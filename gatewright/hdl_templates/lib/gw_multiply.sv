@@ -62,6 +62,8 @@ module gw_multiply #(
     if (ProductWidth == Width) begin : gen_whole
       assign product_o = product;
     end else begin : gen_cut
+      logic unused_product;
+      assign unused_product = ^product;
       assign product_o = ProductWidth'(signed'(product));
     end
 
