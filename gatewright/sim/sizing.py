@@ -1,22 +1,32 @@
-"""FIFO depths from the token-level simulation.
+"""Depths of FIFOs and line buffers from the token-level simulation.
 
 A network of these components is a cyclo-static dataflow graph with bounded channels: whether it
 deadlocks depends on the capacities alone, not on stalls (Kahn 1974; Bilsen et al. 1996). So one
 run without stalls that keeps the interval proves the depths for every pattern of stalls.
+
+With unlimited buffers and inputs that come evenly, one sample an interval, nothing ever waits longer than
+it must, and the most that a buffer holds is enough for it: a run as fast as possible with
+these depths is never slower, because its firings can only come earlier (Wiggers et al. 2007). From there every
+buffer is made as small as the interval allows, the largest memories first.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from gatewright.diagnostics import GatewrightError
 from gatewright.ir.streams.cells import Fifo
 from gatewright.ir.streams.lower import UNSIZED
 from gatewright.ir.streams.network import Channel, Component, Network
+from gatewright.ir.streams.window_units import WindowUnit
 from gatewright.sim.tokens import TokenResult, simulate_tokens
 
 IN_TRANSIT = 2
 """A deep FIFO holds up to this many beats merely because they pass through it."""
+SEARCH_WORK = 100_000_000
+"""Component cycles that the search for smaller buffers may simulate: a few seconds."""
+Depths = Mapping[str, int]
 
 
 def size_fifos(network: Network) -> tuple[Network, TokenResult]:
@@ -24,36 +34,131 @@ def size_fifos(network: Network) -> tuple[Network, TokenResult]:
 
     FIFOs in which nothing ever waits are left out where the interval stays the same.
     """
-    free = simulate_tokens(network)
-    depths = {
-        each.name: max(free.occupancy[each.name], 2)
-        for each in network.components
-        if isinstance(each, Fifo) and each.depth == UNSIZED
-    }
-    if not depths:
-        return network, free
-    idle = {name for name in depths if free.occupancy[name] <= IN_TRANSIT}
-    lean = _resized(network, {name: depth for name, depth in depths.items() if name not in idle}, idle)
+    sizable = {each.name: each for each in network.components if _is_sizable(each)}
+    if not sizable:
+        return network, simulate_tokens(network)
+    unlimited = _resized(network, dict.fromkeys(sizable, UNSIZED))
+    free = simulate_tokens(unlimited)
+    even = simulate_tokens(unlimited, pace=free.interval)
+    depths = {name: max(even.occupancy[name], _least(each), 2) for name, each in sizable.items()}
+    found = _checked(network, depths, free.interval) or _checked(
+        network, {name: max(free.occupancy[name], depth) for name, depth in depths.items()}, free.interval
+    )
+    if found is None:
+        return unlimited, free
+    return _Search(network, sizable, found).run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Sized:
+    """Depths that were tried (0: the FIFO is left out), their network, and its cycles."""
+
+    depths: Depths
+    network: Network
+    cycles: TokenResult
+
+
+def _checked(network: Network, depths: Depths, interval: int, samples: int | None = None) -> _Sized | None:
+    """The network with these depths where it keeps the interval, else None."""
+    sized = _resized(network, depths)
     try:
-        measured = simulate_tokens(lean)
-        if measured.interval <= free.interval:
-            return lean, measured
+        measured = simulate_tokens(sized, samples)
     except GatewrightError:
-        pass  # a deadlock: the idle FIFOs are needed after all
-    sized = _resized(network, depths, set())
-    return sized, simulate_tokens(sized)
+        return None  # a deadlock: too small
+    return _Sized(depths, sized, measured) if measured.interval <= interval else None
 
 
-def _resized(network: Network, depths: dict[str, int], removed: set[str]) -> Network:
-    renamed: dict[str, Channel] = {}
+class _Search:
+    """Makes buffers smaller one by one while the interval stays."""
+
+    def __init__(self, network: Network, sizable: Mapping[str, Component], found: _Sized) -> None:
+        self.network = network
+        self.sizable = sizable
+        self.interval = found.cycles.interval
+        self.best = found
+        self.work = 0
+
+    def run(self) -> tuple[Network, TokenResult]:
+        """The network with the smallest depths found, and its measured cycles."""
+        start = self.best
+        for names in (self._idle(), self._all_least()):
+            self._try(names)
+        for name in self._largest_first():
+            self._shrink(name)
+        final = _checked(self.network, self.best.depths, self.interval) or start
+        return final.network, final.cycles
+
+    def _idle(self) -> dict[str, int]:
+        """Without the FIFOs in which nothing waits."""
+        return {name: 0 for name, depth in self.best.depths.items() if depth <= IN_TRANSIT and self._is_fifo(name)}
+
+    def _all_least(self) -> dict[str, int]:
+        return {name: _least(each) for name, each in self.sizable.items()}
+
+    def _is_fifo(self, name: str) -> bool:
+        return isinstance(self.sizable[name], Fifo)
+
+    def _largest_first(self) -> list[str]:
+        def bits(name: str) -> int:
+            return self.best.depths[name] * self.sizable[name].inputs[0].width
+
+        return sorted(self.sizable, key=bits, reverse=True)
+
+    def _try(self, changes: Mapping[str, int]) -> bool:
+        """Adopt changed depths where they keep the interval; nothing once the work is used up."""
+        if self.work > SEARCH_WORK or all(self.best.depths[name] == depth for name, depth in changes.items()):
+            return False
+        found = _checked(self.network, {**self.best.depths, **changes}, self.interval, samples=6)
+        cycles = self.best.cycles.cycles if found is None else found.cycles.cycles
+        self.work += cycles * len(self.network.components)
+        if found is None:
+            return False
+        self.best = replace(found, cycles=self.best.cycles)
+        return True
+
+    def _shrink(self, name: str) -> None:
+        """Bisect the depth of one buffer."""
+        high = self.best.depths[name]
+        least = _least(self.sizable[name])
+        if high <= least or self._try({name: least}):
+            return
+        low = least
+        while high - low > max(1, high // 64) and self.work <= SEARCH_WORK:
+            middle = (low + high) // 2
+            if self._try({name: middle}):
+                high = middle
+            else:
+                low = middle
+
+
+def _is_sizable(component: Component) -> bool:
+    return isinstance(component, WindowUnit) or (isinstance(component, Fifo) and component.depth == UNSIZED)
+
+
+def _least(component: Component) -> int:
+    """The least depth that can work; 0 stands for no FIFO."""
+    return component.span if isinstance(component, WindowUnit) else 0
+
+
+def _resized(network: Network, depths: Depths) -> Network:
+    """The network with these depths by component; FIFOs of depth 0 are left out."""
+    renamed: dict[str, str] = {}
     components: list[Component] = []
+
+    def renaming(channel: Channel) -> Channel:
+        # A reader may see the stream in rows of its own: only the name changes.
+        return replace(channel, name=renamed.get(channel.name, channel.name))
+
     for each in network.components:
-        inputs = tuple(renamed.get(channel.name, channel) for channel in each.inputs)
-        if each.name in removed:
-            renamed[each.outputs[0].name] = inputs[0]
-            continue
+        inputs = tuple(renaming(channel) for channel in each.inputs)
         updated = replace(each, inputs=inputs)
-        if isinstance(updated, Fifo) and each.name in depths:
-            updated = replace(updated, depth=depths[each.name])
+        depth = depths.get(each.name)
+        if isinstance(updated, Fifo) and depth is not None:
+            if depth == 0:
+                renamed[each.outputs[0].name] = inputs[0].name
+                continue
+            updated = replace(updated, depth=depth)
+        elif isinstance(updated, WindowUnit) and depth is not None:
+            updated = replace(updated, depth=depth)
         components.append(updated)
     return replace(network, components=tuple(components))

@@ -34,7 +34,7 @@ class TokenResult:
 
     ``latency``: from the first input beat of sample 0 to its last output beat, both included;
     ``interval``: between the ends of successive samples, the mean in steady state rounded up; ``occupancy``: for every FIFO
-    the most beats that it held at once.
+    and window the most beats that it held at once.
     """
 
     latency: int
@@ -81,32 +81,18 @@ def _tables(network: Network) -> _Tables:
     return _Tables(kinds, padded(1), padded(2), padded(3), beats)
 
 
-FEWEST_SAMPLES = 6
-
-
-def simulate_tokens(network: Network, samples: int | None = None) -> TokenResult:
+def simulate_tokens(network: Network, samples: int | None = None, pace: int = 0) -> TokenResult:
     """Run the network with inputs always valid and outputs always ready.
 
-    By default with as many samples as it takes to reach the steady state. Raises GW0720 where the network deadlocks, naming the components that wait.
+    By default for as many samples as it takes until the interval is steady. With ``pace`` inputs come evenly, a
+    sample in that many cycles. Raises GW0720 where the
+    network deadlocks, naming the components that wait.
     """
-    tables = _tables(network)
-    if samples is not None:
-        return _run(network, tables, samples)
-    samples = FEWEST_SAMPLES
-    while True:
-        result = _run(network, tables, samples)
-        # Twice as many samples as are under way at once: by then buffers have filled as far as they do.
-        needed = 2 * -(-result.latency // max(result.interval, 1)) + FEWEST_SAMPLES
-        if samples >= needed:
-            return result
-        samples = needed
-
-
-def _run(network: Network, tables: _Tables, samples: int) -> TokenResult:
     from gatewright.sim.token_loop import run_loop
 
-    stamps, cycles, peaks, waiting = run_loop(
-        tables.kinds, tables.parameters, tables.inputs, tables.outputs, tables.beats, samples, IDLE_LIMIT
+    tables = _tables(network)
+    stamps, samples, cycles, peaks, waiting = run_loop(
+        tables.kinds, tables.parameters, tables.inputs, tables.outputs, tables.beats, samples or 0, pace, IDLE_LIMIT + pace
     )
     inputs, outputs = len(network.inputs), len(network.outputs)
     if cycles < 0:
@@ -118,12 +104,12 @@ def _run(network: Network, tables: _Tables, samples: int) -> TokenResult:
             help="this is a fault of the compiler: please report the model",
         )
     first = min(int(stamps[index, 0, 0]) for index in range(inputs))
-    ends = stamps[-outputs:, :, 1].max(axis=0)
+    ends = stamps[-outputs:, :samples, 1].max(axis=0)
     half = samples // 2 if samples > 2 else 0
     interval = -(-int(ends[-1] - ends[half]) // max(samples - 1 - half, 1))
     occupancy = {
         each.name: int(peaks[inputs + index])
         for index, each in enumerate(network.components)
-        if each.timing.kind == "fifo"
+        if each.timing.kind in ("fifo", "window")
     }
     return TokenResult(int(ends[0]) - first + 1, interval, int(cycles), occupancy)

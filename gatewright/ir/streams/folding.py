@@ -13,7 +13,6 @@ from gatewright.ir.ops.window import Window
 from gatewright.ir.streams.forms import MatrixForm, Tile, absorbed_windows, constants_of, matrix_form
 from gatewright.ir.types import Value
 
-
 ANY_LANES = 0
 """The lanes of an input port, which takes those of its reader."""
 

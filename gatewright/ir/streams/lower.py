@@ -148,12 +148,13 @@ class Lowering:
                 common |= self._forks[first.name] & self._forks[second.name]
         if not common:
             return channels
-        joined: list[Channel] = []
-        for channel in channels:
-            output = self.channel(channel.value, channel.layout, f"{channel.name}_queued")
-            fifo = Fifo(self.fresh(f"{channel.name}_fifo"), (channel,), (output,), self._location, UNSIZED)
-            joined.append(self.emit(fifo)[0])
-        return joined
+        return [self.queued(channel) for channel in channels]
+
+    def queued(self, channel: Channel) -> Channel:
+        """``channel`` behind a FIFO, which is left out again where nothing has to wait."""
+        output = self.channel(channel.value, channel.layout, f"{channel.name}_queued")
+        fifo = Fifo(self.fresh(f"{channel.name}_fifo"), (channel,), (output,), self._location, UNSIZED)
+        return self.emit(fifo)[0]
 
     # ---- the whole graph ---------------------------------------------------------------------
     def run(self) -> Network:

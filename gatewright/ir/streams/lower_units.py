@@ -232,7 +232,9 @@ def _reduce(op: Reduce, lowering: Lowering, node: Node) -> None:
         inner == 1,
         tail,
     )
-    lowering.produced(node.output, lowering.emit(unit)[0])
+    result = lowering.emit(unit)[0]
+    # Results that wait beside one another leave in one burst.
+    lowering.produced(node.output, lowering.queued(result) if repeats > 1 and first > 0 else result)
 
 
 def _pooling(op: Reduce, lowering: Lowering, node: Node) -> None:

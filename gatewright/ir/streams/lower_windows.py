@@ -35,15 +35,19 @@ def windowed(
     channel = lowering.take(source, pixels * groups, channels, lanes)
     rows, columns = geometry.rows, geometry.columns
     if parallel[0]:
+        channel = lowering.queued(channel)
         channel = _line_buffer(lowering, channel, result, rows, columns.size * groups * words, geometry.fill)
         rows = Axis(rows.positions)
     if parallel[1]:
+        channel = lowering.queued(channel)
         channel = _line_buffer(lowering, channel, result, columns, groups * words, geometry.fill)
         columns = Axis(columns.positions)
     positions = rows.positions * columns.positions
     taps = rows.taps * columns.taps
     elements = taps * words * channel.layout.lanes
     if rows.is_plain and columns.is_plain:
+        if repeats > 1 and any(parallel):
+            channel = lowering.queued(channel)
         channel = _relabelled(channel, Layout(positions * groups, elements, channel.layout.lanes))
         return lowering.replay(channel, words, repeats)
     inner = [Loop(columns.taps, columns.dilation * groups * words, 0, columns.dilation)]
