@@ -14,6 +14,8 @@ from gatewright.ir.streams.network import Network
 from gatewright.ir.targets import Target
 from gatewright.ir.transforms.arrange import Arranged, arrange
 from gatewright.ir.transforms.cast_before_maximum import cast_before_maximum
+from gatewright.ir.transforms.fill_concats import fill_concats
+from gatewright.ir.transforms.fold_constants import fold_constants
 from gatewright.ir.transforms.fuse_maps import fuse_maps
 from gatewright.ir.transforms.normalise import normalise
 from gatewright.ir.transforms.order_contractions import order_contractions
@@ -49,9 +51,12 @@ class Schedule:
 
 def prepared(graph: Graph) -> Arranged:
     """An integer graph in the form that is lowered."""
-    arranged = arrange(verify(order_contractions(graph), "integer", "order_contractions"))
+    current = graph
+    for each in (fold_constants, order_contractions):
+        current = verify(each(current), "integer", each.__name__)
+    arranged = arrange(current)
     current = verify(arranged.graph, "integer", "arrange")
-    for each in (cast_before_maximum, normalise, fuse_maps):
+    for each in (cast_before_maximum, fill_concats, normalise, fuse_maps):
         current = verify(each(current), "integer", each.__name__)
     return replace(arranged, graph=current)
 
