@@ -72,10 +72,10 @@ module gw_window #(
   logic                         load;
   logic                         advance;
 
-  assign ready_o    = level_q < LevelWidth'(Depth);
+  assign ready_o    = level_q < signed'(LevelWidth'(Depth));
   assign accept     = valid_i && ready_o;
   assign load       = ready_i || !valid_q;
-  assign available  = padding ? (!start_q || level_q > LevelWidth'(Preload)) : offset_q < level_q;
+  assign available  = padding ? (!start_q || level_q > signed'(LevelWidth'(Preload))) : offset_q < level_q;
   assign advance    = load && available;
   assign sample_end = &loop_end;
   assign valid_o    = valid_q;
