@@ -109,7 +109,14 @@ def _scheduled(
 
 
 def at_interval(graph: Graph, target: Target, interval: int) -> Schedule:
-    """The cheapest network that meets ``interval`` cycles between samples."""
+    """The cheapest network that meets ``interval`` cycles between samples; GW0703 where none does."""
     folding = fold(graph, interval)
     network, cycles = size_fifos(lower(graph, folding, target))
+    if cycles.interval > interval:
+        raise error(
+            "GW0703",
+            f"interval {interval} cannot be met: the streams need {cycles.interval} cycles",
+            note="a stream carries at most a row of its last axis in a cycle",
+            help=f"ask for interval={cycles.interval} or more",
+        )
     return Schedule(graph, folding, network, cycles.interval, cycles.latency)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -121,14 +122,17 @@ def tilings(graph: Graph) -> dict[str, int]:
 
 
 def fastest_interval(graph: Graph) -> int:
-    """The smallest interval that can be asked for: rows of the last axis pass one a cycle."""
-    low = 1
+    """The smallest interval that can be asked for, as the errors of smaller ones say."""
+    wanted = 1
     while True:
         try:
-            return schedule(graph, Target(), interval=low).interval
+            return schedule(graph, Target(), interval=wanted).interval
         except GatewrightError as problem:
             assert problem.code == "GW0703", problem
-            low += 1
+            advice = re.search(r"interval=(\d+)", problem.diagnostics[0].help)
+            assert advice is not None, problem
+            assert int(advice[1]) > wanted, problem
+            wanted = int(advice[1])
 
 
 def port_specs(graph: Graph) -> dict[str, CastSpec]:

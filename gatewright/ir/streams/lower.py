@@ -14,6 +14,7 @@ from gatewright.ir.ops.reshape import Reshape
 from gatewright.ir.streams.cells import Adapter, Fifo, Fork, Replay
 from gatewright.ir.streams.folding import Folding
 from gatewright.ir.streams.forms import absorbed_windows, constants_of
+from gatewright.ir.streams.identifiers import is_reserved
 from gatewright.ir.streams.network import Channel, Component, Layout, Network
 from gatewright.ir.targets import Target
 from gatewright.ir.types import Value
@@ -49,7 +50,7 @@ class Lowering:
     def fresh(self, hint: str) -> str:
         """A new lower-case SystemVerilog identifier made from ``hint``."""
         base = re.sub(r"[^a-z0-9_]", "_", hint.lower()).strip("_") or "stream"
-        base = f"n{base}" if base[0].isdigit() else base
+        base = f"n{base}" if base[0].isdigit() or is_reserved(base) else base
         name, count = base, 1
         while name in self._names:
             count += 1
