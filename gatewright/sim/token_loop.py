@@ -275,32 +275,14 @@ def _changes(c, kind, parameters, state, inputs, outputs, valid, ready, kept):
     return False
 
 
-MOST_SAMPLES = 1024
-"""Samples after which a run ends even if its interval still changes."""
-
-
-@numba.njit(cache=True)
-def _is_steady(ends, done):
-    """Whether more samples than are under way at once have passed, and the last intervals are equal."""
-    if done < 8:
-        return False
-    interval = max(ends[done - 1] - ends[done - 2], 1)
-    if done < ends[0] // interval + 8:
-        return False
-    for k in range(2, 5):
-        if ends[done - k] - ends[done - k - 1] != interval:
-            return done > 2 * (ends[0] // interval) + 16
-    return True
-
-
 @numba.njit(cache=True)
 def run_loop(kinds, parameters, inputs, outputs, beats, samples, pace, idle_limit):
-    """Run until every sink has ``samples`` samples; with 0, until the interval is steady.
+    """Run until every sink has ``samples`` samples.
 
     With ``pace`` above 0 the sources offer their beats evenly, a sample in ``pace`` cycles.
 
     Returns the cycles of each sample's first and last transfer per component (sources and sinks), the
-    samples and cycles taken (cycles -1 for a deadlock), the FIFOs' peaks, and which components wait at the end.
+    cycles taken (-1 for a deadlock), the FIFOs' peaks, and which components wait at the end.
     """
     count = len(kinds)
     channels = 1 + max(inputs[:, 1:].max(), outputs[:, 1:].max())
@@ -311,18 +293,16 @@ def run_loop(kinds, parameters, inputs, outputs, beats, samples, pace, idle_limi
         if kinds[c] == WINDOW:
             state[c, 1] = parameters[c, 3]
             state[c, 5] = 1
-    limit = samples if samples > 0 else MOST_SAMPLES
     ports = np.nonzero((kinds == SOURCE) | (kinds == SINK))[0]
     sinks = (kinds == SINK).sum()
-    stamps = np.zeros((count, limit, 2), np.int64)
-    arrived = np.zeros(limit, np.int64)
-    ends = np.zeros(limit, np.int64)
+    stamps = np.zeros((count, samples, 2), np.int64)
+    arrived = np.zeros(samples, np.int64)
     finished = 0
     peaks = np.zeros(count, np.int64)
     waiting = np.zeros(count, np.bool_)
     released = np.zeros(count, np.int64)
     if pace == 0:
-        released[:] = beats * limit
+        released[:] = beats * samples
     producer, consumer = _ends_of_channels(channels, inputs, outputs)
     # A component whose state and flags did not change does the same as in the cycle before: nothing
     # about it needs to be looked at again. ``active`` marks the others.
@@ -330,10 +310,10 @@ def run_loop(kinds, parameters, inputs, outputs, beats, samples, pace, idle_limi
     kept = np.zeros(STATE_SIZE, np.int64)
     cycle = 0
     idle = 0
-    while finished < limit and not (samples == 0 and finished > 0 and arrived[finished - 1] < 0):
+    while finished < samples:
         if pace > 0:
             for c in ports:
-                if kinds[c] == SOURCE and released[c] < beats[c] * limit:
+                if kinds[c] == SOURCE and released[c] < beats[c] * samples:
                     due = cycle * beats[c] // pace + 1
                     if due != released[c]:
                         released[c] = due
@@ -347,7 +327,7 @@ def run_loop(kinds, parameters, inputs, outputs, beats, samples, pace, idle_limi
         for c in ports:
             channel = outputs[c, 1] if kinds[c] == SOURCE else inputs[c, 1]
             done = state[c, 0]
-            if valid[channel] and ready[channel] and done < beats[c] * limit:
+            if valid[channel] and ready[channel] and done < beats[c] * samples:
                 sample = done // beats[c]
                 if done % beats[c] == 0:
                     stamps[c, sample, 0] = cycle
@@ -355,10 +335,7 @@ def run_loop(kinds, parameters, inputs, outputs, beats, samples, pace, idle_limi
                 if kinds[c] == SINK and (done + 1) % beats[c] == 0:
                     arrived[sample] += 1
                     if arrived[sample] == sinks:
-                        ends[sample] = cycle
                         finished = sample + 1
-                        if samples == 0 and _is_steady(ends, finished):
-                            arrived[sample] = -1
         moved = False
         for c in range(count):
             if active[c]:
@@ -369,10 +346,10 @@ def run_loop(kinds, parameters, inputs, outputs, beats, samples, pace, idle_limi
         if idle > idle_limit:
             for c in range(count):
                 waiting[c] = outputs[c, 0] > 0 and valid[outputs[c, 1]] and not ready[outputs[c, 1]]
-            return stamps, finished, -1, peaks, waiting
+            return stamps, -1, peaks, waiting
     for c in range(count):
         if kinds[c] == FIFO:
             peaks[c] = state[c, 3]
         elif kinds[c] == WINDOW:
             peaks[c] = state[c, 15]
-    return stamps, finished, cycle, peaks, waiting
+    return stamps, cycle, peaks, waiting

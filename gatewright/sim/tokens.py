@@ -81,18 +81,48 @@ def _tables(network: Network) -> _Tables:
     return _Tables(kinds, padded(1), padded(2), padded(3), beats)
 
 
+FEWEST_SAMPLES = 8
+
+
 def simulate_tokens(network: Network, samples: int | None = None, pace: int = 0) -> TokenResult:
     """Run the network with inputs always valid and outputs always ready.
 
-    By default for as many samples as it takes until the interval is steady. With ``pace`` inputs come evenly, a
-    sample in that many cycles. Raises GW0720 where the
-    network deadlocks, naming the components that wait.
+    By default for as many samples as the steady state needs: the last intervals are equal, and either
+    no buffer holds nearly all samples (so that more of them would change nothing) or more samples
+    have passed than are under way at once. With ``pace`` inputs come evenly, a sample in that many
+    cycles. Raises GW0720 where the network deadlocks, naming the components that wait.
     """
+    tables = _tables(network)
+    if samples is not None:
+        return _run(network, tables, samples, pace)[0]
+    count = FEWEST_SAMPLES
+    while True:
+        result, ends = _run(network, tables, count, pace)
+        intervals = np.diff(ends)
+        under_way = -(-result.latency // max(int(intervals[-1]), 1))
+        steady = bool(np.all(intervals[-4:] == intervals[-1]))
+        if count >= 2 * under_way + FEWEST_SAMPLES or (steady and count >= under_way + FEWEST_SAMPLES):
+            return result
+        if steady and _samples_held(network, result) < count - 4:
+            return result
+        count *= 2
+
+
+def _samples_held(network: Network, result: TokenResult) -> int:
+    """The most samples that any FIFO held at once."""
+    held = 0
+    for each in network.components:
+        if each.name in result.occupancy:
+            held = max(held, -(-result.occupancy[each.name] // max(each.inputs[0].layout.beats, 1)))
+    return held
+
+
+def _run(network: Network, tables: _Tables, samples: int, pace: int) -> tuple[TokenResult, NDArray[np.int64]]:
+    """One run, and the cycles at which its samples end."""
     from gatewright.sim.token_loop import run_loop
 
-    tables = _tables(network)
-    stamps, samples, cycles, peaks, waiting = run_loop(
-        tables.kinds, tables.parameters, tables.inputs, tables.outputs, tables.beats, samples or 0, pace, IDLE_LIMIT + pace
+    stamps, cycles, peaks, waiting = run_loop(
+        tables.kinds, tables.parameters, tables.inputs, tables.outputs, tables.beats, samples, pace, IDLE_LIMIT + pace
     )
     inputs, outputs = len(network.inputs), len(network.outputs)
     if cycles < 0:
@@ -104,7 +134,7 @@ def simulate_tokens(network: Network, samples: int | None = None, pace: int = 0)
             help="this is a fault of the compiler: please report the model",
         )
     first = min(int(stamps[index, 0, 0]) for index in range(inputs))
-    ends = stamps[-outputs:, :samples, 1].max(axis=0)
+    ends = stamps[-outputs:, :, 1].max(axis=0)
     half = samples // 2 if samples > 2 else 0
     interval = -(-int(ends[-1] - ends[half]) // max(samples - 1 - half, 1))
     occupancy = {
@@ -112,4 +142,4 @@ def simulate_tokens(network: Network, samples: int | None = None, pace: int = 0)
         for index, each in enumerate(network.components)
         if each.timing.kind in ("fifo", "window")
     }
-    return TokenResult(int(ends[0]) - first + 1, interval, int(cycles), occupancy)
+    return TokenResult(int(ends[0]) - first + 1, interval, int(cycles), occupancy), ends
