@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gatewright.diagnostics import error
-from gatewright.ir.formats import ScalarFormat
+from gatewright.ir.formats import Block, ScalarFormat
 from gatewright.ir.graph import Graph
 from gatewright.ir.targets import Target
 from gatewright.ir.transforms.legalise import Legalised, legalise
@@ -104,13 +104,15 @@ class Design:
 
     def encode(self, *inputs: Any) -> list[Any]:
         """Input tensors or arrays (batch leading) as integer codes [samples, ...] in the ports' formats."""
-        given = self._arrays(inputs)
         codes: list[Any] = []
-        for value, array in zip(self.integer_graph.inputs, given, strict=True):
-            format = value.format
-            assert isinstance(format, ScalarFormat)
+        for value, array in zip(self.graph.inputs, self._arrays(inputs), strict=True):
             spec = self.input_spec(value)
-            codes.append(format.encode(array, spec.rounding, spec.overflow))
+            if isinstance(spec.format, Block):
+                block = self.legalised.blocks[value]
+                elements, scales = spec.format.encode(array, None, spec.rounding, spec.overflow)
+                codes += [elements.reshape(-1, *block.elements.shape), scales.reshape(-1, *block.scales.shape)]
+            else:
+                codes.append(spec.format.encode(array, spec.rounding, spec.overflow))
         return codes
 
     def input_spec(self, value: Value) -> Any:
@@ -141,7 +143,7 @@ class Design:
         return tensors[0] if len(tensors) == 1 else tensors
 
     def _arrays(self, inputs: tuple[Any, ...]) -> list[Any]:
-        ports = self.integer_graph.inputs
+        ports = self.graph.inputs
         if len(inputs) == 1 and isinstance(inputs[0], Mapping):
             named: Mapping[str, Any] = inputs[0]
             missing = [port.name for port in ports if port.name not in named]

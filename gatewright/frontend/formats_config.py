@@ -1,7 +1,7 @@
 """The ``formats`` argument: one cast for everything, or rules by name, by regex, by type, and a default.
 
 A rule gives casts to roles: ``input`` (operands that stream), ``weight`` (constant operands), ``bias``
-and ``output`` (the result). For each role of a node the first of these decides: a ``name`` rule (shell
+``output`` (the result) and ``accumulator`` (the sums of block formats' products). For each role of a node the first of these decides: a ``name`` rule (shell
 pattern on the module path, or on the value's name), a ``regex`` rule (on the same, whole), a ``type`` rule
 (operator name), the ``default``. Of several matching rules of one kind the last one written wins.
 """
@@ -23,7 +23,7 @@ from gatewright.ir.ops.cast import Cast
 from gatewright.ir.ops.constant import Constant
 from gatewright.ir.types import Value
 
-ROLES = ("input", "weight", "bias", "output")
+ROLES = ("input", "weight", "bias", "output", "accumulator")
 KINDS = ("name", "regex", "type")
 SECTIONS = ("default", *KINDS)
 
@@ -98,7 +98,7 @@ def read_formats(formats: str | Path | Mapping[str, Any] | CastSpec) -> Rules:
 
 def uniform(spec: CastSpec) -> Rules:
     """One cast for every operand; results stay exact."""
-    return Rules({role: spec for role in ROLES if role != "output"})
+    return Rules({role: spec for role in ROLES if role not in ("output", "accumulator")})
 
 
 def read_cast(text: str) -> CastSpec:

@@ -20,6 +20,7 @@ from typing import Any
 from gatewright.backends.torch.precision import Precision, precisions
 from gatewright.backends.torch.texts import MOVEMENTS, result_cast, streams_of, with_result
 from gatewright.diagnostics import Collector, diagnostic, error
+from gatewright.frontend.accumulators import with_accumulators
 from gatewright.frontend.calibrate import Site, choose_fractions, read_batches
 from gatewright.frontend.constants import constant_arrays, lossless_cast, range_problem
 from gatewright.frontend.formats_config import FormatsArgument, Rules, check_matches, read_formats
@@ -48,7 +49,8 @@ def quantise(graph: Graph, formats: FormatsArgument, calibration: Iterable[Any] 
     plan = _Planner(graph, rules, formats is None, problems).plan()
     problems.raise_if_any()
     chosen = _resolve(graph, plan, calibration)
-    return _with_domains(_rebuild(graph, plan, chosen))
+    quantised = _with_domains(_rebuild(graph, plan, chosen))
+    return with_accumulators(quantised, rules, constant_arrays(quantised))
 
 
 @dataclass(slots=True)

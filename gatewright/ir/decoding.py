@@ -101,7 +101,7 @@ def _significand(term: Term, format: SignificandFormat) -> Digits:
     if layout.nan is not None:
         beyond = layout.largest if layout.infinity is None else layout.infinity
         units = (code > beyond).select(0, units)
-    return Digits(negative, units, None if exponent.interval.is_constant else exponent, layout.lowest)
+    return Digits(negative, units, None if exponent.interval.magnitude == 0 else exponent, layout.lowest)
 
 
 @lru_cache(maxsize=256)

@@ -85,6 +85,8 @@ def _run(node: Node, operands: list[Codes], batch: int, device: torch.device) ->
         return contract(op.indices, left, right, (decoded[0], decoded[1]))
     if isinstance(op, Reduce):
         axes = tuple(axis + 1 for axis in op.axes)
+        if op.kind == "or":
+            return _on_host(node, operands, device)
         if op.kind == "sum":
             return tensors[0].sum(dim=axes, keepdim=True)
         return (torch.amax if op.kind == "max" else torch.amin)(tensors[0], dim=axes, keepdim=True)

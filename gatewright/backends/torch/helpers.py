@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gatewright.backends.torch.cast import cast
+
 
 def reshape(value: Tensor, shape: Sequence[int]) -> Tensor:
     """The same elements of each sample under ``shape``."""
@@ -40,3 +42,15 @@ def exact(value: Tensor) -> Tensor:
     While a model is exported, the dtype stays as it is: the exported program is read, not run.
     """
     return value if torch.compiler.is_exporting() else value.double()
+
+
+def block_linear(value: Tensor, weight: Tensor, size: int, accumulator: str) -> Tensor:
+    """``value @ weight.T`` with the exact product of each ``size`` inputs cast into ``accumulator``, then summed.
+
+    Gradients pass through the cast. Exact where a block's product takes at most 53 bits.
+    """
+    if torch.compiler.is_exporting():
+        return torch.nn.functional.linear(value, weight)
+    left = value.double().unflatten(-1, (-1, size))
+    right = weight.double().unflatten(-1, (-1, size))
+    return cast(torch.einsum("...bk,nbk->...nb", left, right), accumulator).sum(-1)

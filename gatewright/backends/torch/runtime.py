@@ -2,12 +2,13 @@
 
 from gatewright.backends.torch.cast import cast
 from gatewright.backends.torch.functions import function
-from gatewright.backends.torch.helpers import exact, literal, permute, repeat, reshape, slice
+from gatewright.backends.torch.helpers import block_linear, exact, literal, permute, repeat, reshape, slice
 from gatewright.backends.torch.module import Module, exact_arithmetic
 from gatewright.backends.torch.wide import wide
 
 __all__ = [
     "Module",
+    "block_linear",
     "cast",
     "exact",
     "exact_arithmetic",

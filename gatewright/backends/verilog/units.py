@@ -236,7 +236,7 @@ def _filled(channel: Channel, code: int) -> str:
 def _reduce(component: ReduceUnit, _: str) -> Printed:
     source, target = component.inputs[0], component.outputs[0]
     parameters = {
-        "Kind": ("sum", "max", "min").index(component.kind),
+        "Kind": ("sum", "max", "min", "or").index(component.kind),
         "DataWidth": source.value.width,
         "DataSigned": int(source.value.signed),
         "ResultWidth": target.value.width,

@@ -1,8 +1,8 @@
-// Sum, maximum or minimum of Count consecutive groups of Inner beats.
+// Sum, maximum, minimum or bitwise or of Count consecutive groups of Inner beats.
 //
 // Inner == 1 and ReducesLanes: all lanes of all Count beats make one result (of the last beat only the first Tail
 // lanes). Otherwise lanes and the beats of a group stay apart: partial results wait in a memory of Inner words, and
-// Inner beats of results leave while the last group arrives. Kind: 0 sum, 1 maximum, 2 minimum.
+// Inner beats of results leave while the last group arrives. Kind: 0 sum, 1 maximum, 2 minimum, 3 or.
 // Latency: 1 cycle. ready_o = ready_i || !valid_o. Throughput: one input beat per cycle.
 module gw_reduce #(
   parameter int unsigned Kind         = 0,
@@ -45,7 +45,8 @@ module gw_reduce #(
     less = DataSigned ? signed'(a) < signed'(b) : a < b;
     if (Kind == 0) combine = a + b;
     else if (Kind == 1) combine = less ? b : a;
-    else combine = less ? a : b;
+    else if (Kind == 2) combine = less ? a : b;
+    else combine = a | b;
   endfunction
 
   assign advance = ready_i || !valid_q;

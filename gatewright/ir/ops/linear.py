@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gatewright.diagnostics import error
 from gatewright.ir.expressions import Term
+from gatewright.ir.formats import CastSpec
 from gatewright.ir.operator import Operator, Sample, register
 from gatewright.ir.types import Shape, Value
 
@@ -19,7 +20,14 @@ if TYPE_CHECKING:
 @register
 @dataclass(frozen=True, slots=True)
 class Linear(Operator):
-    """``x @ weight.T + bias`` with weight ``[out, in]``; the bias operand may be absent."""
+    """``x @ weight.T + bias`` with weight ``[out, in]``; the bias operand may be absent.
+
+    With operands in a block format the exact product of each ``block`` inputs is rounded by the cast
+    ``accumulator`` before the blocks are summed.
+    """
+
+    accumulator: CastSpec | None = None
+    block: int = 0
 
     name = "linear"
     takes_codes = True
@@ -53,9 +61,13 @@ class Linear(Operator):
         value, weight = operands[0], operands[1]
         rows = [f"r{axis}" for axis in range(len(value.shape) - 1)]
         total = builder.contract(f"{' '.join([*rows, 'k'])}, n k -> {' '.join([*rows, 'n'])}", value, weight)
-        if len(operands) == 2:
+        return self.with_bias(builder, total, *operands[2:])
+
+    def with_bias(self, builder: Builder, total: Value, *bias: Value) -> Value:
+        """The product plus the bias, where there is one."""
+        if not bias:
             return total
-        offset = builder.decoded(operands[2])
+        offset = builder.decoded(bias[0])
         (shift_total, shift_bias), frac = builder.align(total, offset)
 
         def add_bias(total: Term, bias: Term) -> Term:
@@ -64,10 +76,13 @@ class Linear(Operator):
         return builder.map(add_bias, total, offset, frac=frac)
 
     def torch(self, *arguments: str) -> str:
-        return f"F.linear({', '.join(arguments)})"
+        if self.accumulator is None:
+            return f"F.linear({', '.join(arguments)})"
+        product = f'gw.block_linear({arguments[0]}, {arguments[1]}, {self.block}, "{self.accumulator}")'
+        return " + ".join([product, *arguments[2:]])
 
     def text(self) -> str:
-        return ""
+        return "" if self.accumulator is None else f"blocks of {self.block} into {self.accumulator}"
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:

@@ -1,4 +1,4 @@
-"""reduce: exact sum, maximum or minimum along axes."""
+"""reduce: exact sum, maximum, minimum or bitwise or along axes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gatewright.ir.formats import Exact
-from gatewright.ir.intervals import IntegerArray, widen
+from gatewright.ir.intervals import IntegerArray, Interval, widen
 from gatewright.ir.operator import Operator, Sample, register
 from gatewright.ir.types import Type, Value
 
@@ -16,7 +16,10 @@ from gatewright.ir.types import Type, Value
 @register
 @dataclass(frozen=True, slots=True)
 class Reduce(Operator):
-    """``kind`` (sum, max or min) over ``axes`` of the per-sample shape; reduced axes keep extent 1."""
+    """``kind`` over ``axes`` of the per-sample shape; reduced axes keep extent 1.
+
+    Kinds: sum, max, min, and or: the bitwise or of codes that are not negative.
+    """
 
     kind: str
     axes: tuple[int, ...]
@@ -27,6 +30,8 @@ class Reduce(Operator):
     def infer(self, *operands: Value) -> Type:
         (value,) = operands
         shape = tuple(1 if axis in self.axes else size for axis, size in enumerate(value.shape))
+        if self.kind == "or":
+            return Type(shape, value.format, Interval(0, (1 << value.interval.width) - 1))
         if self.kind != "sum":
             return Type(shape, value.format, value.interval)
         return Type(shape, Exact(value.frac), value.interval.scaled(self.count(value)))
@@ -42,8 +47,8 @@ class Reduce(Operator):
             return np.max(array, axis=axes, keepdims=True)
         if self.kind == "min":
             return np.min(array, axis=axes, keepdims=True)
-        from gatewright.ir.intervals import Interval
-
+        if self.kind == "or":
+            return np.bitwise_or.reduce(array, axis=axes, keepdims=True)
         bound = Interval.of(array).scaled(array.size) if array.size else Interval(0, 0)
         return np.sum(widen(array, bound), axis=axes, keepdims=True)
 
@@ -54,3 +59,4 @@ class Reduce(Operator):
             yield Sample(cls(kind, (1,)), ((3, 5),), ("fixed<6,4>",))
             yield Sample(cls(kind, (0,)), ((3, 4),), ("fixed<6,4>",))
             yield Sample(cls(kind, (0, 1)), ((3, 4),), ("ufixed<6,4>",))
+        yield Sample(cls("or", (1,)), ((3, 5),), ("ufixed<6,4>",))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gatewright.diagnostics import Collector, GatewrightError, diagnostic
+from gatewright.ir.blocks import BlockValue, block_input, legalise_blocks
 from gatewright.ir.builder import Builder, interval_of_codes
-from gatewright.ir.formats import CastSpec, ScalarFormat
+from gatewright.ir.formats import Block, CastSpec, ScalarFormat
 from gatewright.ir.graph import Graph, Node
 from gatewright.ir.ops.cast import Cast
 from gatewright.ir.ops.concat import Concat
@@ -25,10 +26,14 @@ MOVEMENTS = (Reshape, Permute, Slice, Concat, Pad)
 
 @dataclass(frozen=True, slots=True)
 class Legalised:
-    """The integer graph, and for every value of the quantised graph its integer value."""
+    """The integer graph, and for every value of the quantised graph its integer value.
+
+    ``blocks`` holds the values in block formats, which are two integer values each.
+    """
 
     graph: Graph
     values: Mapping[Value, Value]
+    blocks: Mapping[Value, BlockValue] = field(default_factory=dict[Value, BlockValue])
 
 
 def legalise(graph: Graph) -> Legalised:
@@ -41,27 +46,55 @@ def legalise(graph: Graph) -> Legalised:
     problems = Collector()
     builder = Builder(graph.name)
     values: dict[Value, Value] = {}
+    blocks: dict[Value, BlockValue] = {}
     for value, spec in input_casts(graph, problems).items():
         with builder.at(value.location, value.name):
             format = spec.format
+            if isinstance(format, Block):
+                try:
+                    blocks[value] = block_input(builder, value.name, value.shape, format)
+                except GatewrightError as problem:
+                    problems.add(problem)
+                continue
             assert isinstance(format, ScalarFormat)
             values[value] = builder.input(value.name, Type(value.shape, format, interval_of_codes(format)))
     problems.raise_if_any()
     for node in graph.nodes:
-        if any(operand not in values for operand in node.inputs):
+        if any(operand not in values and operand not in blocks for operand in node.inputs):
             continue  # an operand already failed; its own message says why
         with builder.at(node.location, node.output.name):
             try:
-                values[node.output] = _legalise_node(builder, node, [values[operand] for operand in node.inputs])
+                operands = [values.get(operand) or blocks[operand] for operand in node.inputs]
+                result = legalise_blocks(builder, node, operands)
+                if result is None:
+                    result = _legalise_node(builder, node, [values[operand] for operand in node.inputs])
+                if isinstance(result, BlockValue):
+                    blocks[node.output] = result
+                else:
+                    values[node.output] = result
             except GatewrightError as problem:
                 problems.add(problem)
+    problems.raise_if_any()
+    for value, name in zip(graph.outputs, graph.output_names, strict=True):
+        if value in blocks:
+            problems.add(_block_output(name, blocks[value], value))
     problems.raise_if_any()
     outputs = [values[value] for value in graph.outputs]
     for value, name in zip(outputs, graph.output_names, strict=True):
         if value.type.is_real:
             problems.add(diagnostic("GW0330", f"output {name} has no format", location=value.location))
     problems.raise_if_any()
-    return Legalised(verify(builder.finish(outputs, graph.output_names), "integer", "legalise"), values)
+    return Legalised(verify(builder.finish(outputs, graph.output_names), "integer", "legalise"), values, blocks)
+
+
+def _block_output(name: str, value: BlockValue, source: Value):  # noqa: ANN202
+    return diagnostic(
+        "GW0355",
+        f"output {name} is in the block format {value.format}",
+        location=source.location,
+        note="an output port carries one stream of numbers",
+        help="leave the output exact, or cast it to a scalar format such as fixed<16,8>",
+    )
 
 
 def _legalise_node(builder: Builder, node: Node, operands: list[Value]) -> Value:

@@ -1,0 +1,104 @@
+"""accumulators: the window into which a product of block formats is rounded, block by block.
+
+The scales of two operands span more powers of two than any adder, so the exact product of each pair of blocks
+is rounded into a fixed-point format before the blocks are added: the role ``accumulator`` of ``formats``.
+Without one the window has 32 bits and holds every product of inputs up to 256; beyond, it saturates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from gatewright.backends.torch.texts import MOVEMENTS
+from gatewright.diagnostics import Collector, Diagnostic, diagnostic
+from gatewright.frontend.formats_config import Rules
+from gatewright.ir.formats import Block, CastSpec, Fixed
+from gatewright.ir.graph import Graph, Node
+from gatewright.ir.operator import RealArray
+from gatewright.ir.ops.cast import Cast
+from gatewright.ir.ops.linear import Linear
+from gatewright.ir.types import Value
+
+WINDOW_BITS = 32
+INPUT_BITS = 8
+"""Inputs up to 2^8 are sure to stay inside the window."""
+
+
+def with_accumulators(graph: Graph, rules: Rules, constants: dict[Value, RealArray]) -> Graph:
+    """``graph`` with the accumulator of every product of block formats filled in.
+
+    ``constants`` are the real values of the constants. Raises GW0352 where two block sizes meet and GW0358
+    where an accumulator is not in fixed point.
+    """
+    problems = Collector()
+    producer = graph.producer()
+    nodes = tuple(_with_accumulator(node, producer, rules, constants, problems) for node in graph.nodes)
+    problems.raise_if_any()
+    return replace(graph, nodes=nodes)
+
+
+def _with_accumulator(
+    node: Node,
+    producer: dict[Value, Node],
+    rules: Rules,
+    constants: dict[Value, RealArray],
+    problems: Collector,
+) -> Node:
+    op = node.op
+    if not isinstance(op, Linear) or op.accumulator is not None:
+        return node
+    specs = [_cast_of(value, producer) for value in node.inputs[:2]]
+    sizes = {spec.format.sizes[-1] for spec in specs if spec is not None and isinstance(spec.format, Block)}
+    if not sizes or None in specs:
+        return node
+    if len(sizes) > 1:
+        problems.add(_mixed_sizes(node, [spec for spec in specs if spec is not None]))
+        return node
+    (size,) = sizes
+    spec = rules.for_node("accumulator", node)
+    if spec is None:
+        spec = CastSpec(_window(constants.get(node.inputs[1]), size))
+    if not isinstance(spec.format, Fixed) or spec.format.frac is None:
+        problems.add(
+            diagnostic(
+                "GW0358",
+                f"the accumulator {spec.format} is not a fixed-point format with all its bits given",
+                location=node.location,
+                note="blocks are added as integers of one weight",
+                help='write it like accumulator = "fixed<32,16>"',
+            )
+        )
+        return node
+    return replace(node, op=replace(op, accumulator=spec, block=size))
+
+
+def _cast_of(value: Value, producer: dict[Value, Node]) -> CastSpec | None:
+    """The cast that a value went through last; None where it has none."""
+    node = producer.get(value)
+    while node is not None and isinstance(node.op, MOVEMENTS) and len(node.inputs) == 1:
+        node = producer.get(node.inputs[0])
+    return node.op.spec if node is not None and isinstance(node.op, Cast) else None
+
+
+def _window(weights: RealArray | None, size: int) -> Fixed:
+    """The window whose top holds the largest product of a block of weights with inputs of INPUT_BITS bits."""
+    largest = 1.0
+    if weights is not None and weights.size:
+        magnitudes = np.abs(weights)
+        starts = np.arange(0, magnitudes.shape[-1], size)
+        largest = float(np.add.reduceat(magnitudes, starts, axis=-1).max()) or 1.0
+    top = int(np.frexp(largest)[1]) + INPUT_BITS
+    return Fixed(WINDOW_BITS, WINDOW_BITS - 1 - top)
+
+
+def _mixed_sizes(node: Node, specs: list[CastSpec]) -> Diagnostic:
+    shown = " and ".join(str(spec.format) for spec in specs)
+    return diagnostic(
+        "GW0352",
+        f"{node.op.name}: {shown} have blocks of different sizes",
+        location=node.location,
+        note="both sides of a product must change their scale at the same elements",
+        help="choose one block size for input and weight",
+    )

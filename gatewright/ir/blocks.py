@@ -1,0 +1,271 @@
+"""Values in block formats at the integer level: elements and scales as two streams, and products of them.
+
+A product of block formats is, block by block, an exact dot product of elements, then a shift by the
+scales into a fixed-point window by one visible cast, then an exact sum (OCP Microscaling Formats 1.0,
+section 6.2, leaves the accumulation to the implementation; here it is part of the operator).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gatewright.diagnostics import error
+from gatewright.ir.builder import Builder, interval_of_codes
+from gatewright.ir.casts import cast_term, overflow_term
+from gatewright.ir.decoding import digits, lowest_exponent
+from gatewright.ir.expressions import Term
+from gatewright.ir.formats import Block, CastSpec, Exact, Fixed, Format, PowerOfTwo
+from gatewright.ir.graph import Node
+from gatewright.ir.intervals import IntegerArray, Interval
+from gatewright.ir.ops.cast import Cast
+from gatewright.ir.ops.linear import Linear
+from gatewright.ir.ops.reduce import Reduce
+from gatewright.ir.types import Shape, Type, Value
+
+
+@dataclass(frozen=True, slots=True)
+class BlockValue:
+    """A tensor in a block format along its last axis: codes ``elements`` [..., blocks, size] and
+    ``scales`` [..., blocks, 1]. ``shape`` is the tensor's own.
+    """
+
+    elements: Value
+    scales: Value
+    format: Block
+    shape: Shape
+
+    @property
+    def blocks(self) -> int:
+        """Blocks along the last axis."""
+        return self.elements.shape[-2]
+
+
+def block_shape(format: Block, shape: Shape, role: str) -> Shape:
+    """``shape`` with its last axis split into blocks; GW0350 where they do not fill it."""
+    size = format.sizes[-1]
+    length = shape[-1] if shape else 1
+    if length % size:
+        raise error(
+            "GW0350",
+            f"{role}: blocks of {size} do not fill an axis of {length}",
+            note=f"{format} shares one scale among {size} elements, and hardware sends whole blocks",
+            help=f"pad the axis to {-(-length // size) * size}, or choose a block size that divides {length}",
+        )
+    return (*shape[:-1], length // size, size)
+
+
+def block_input(builder: Builder, name: str, shape: Shape, format: Block) -> BlockValue:
+    """A port in a block format: one stream of elements, and one of scales."""
+    if len(format.sizes) > 1:
+        raise error(
+            "GW0351",
+            f"input {name}: {format} has blocks over {len(format.sizes)} axes",
+            help="use blocks along one axis for activations; two-dimensional blocks are for weights",
+        )
+    split = block_shape(format, shape, f"input {name}")
+    elements = builder.input(name, Type(split, format.element, interval_of_codes(format.element)))
+    scale_type = Type((*split[:-1], 1), format.scale, interval_of_codes(format.scale))
+    return BlockValue(elements, builder.input(f"{name}_scale", scale_type), format, shape)
+
+
+def block_constant(builder: Builder, real: IntegerArray, spec: CastSpec, name: str) -> BlockValue:
+    """A constant rounded into a block format; tiles over two axes repeat their scale along the rows."""
+    format = spec.format
+    assert isinstance(format, Block)
+    split = block_shape(format, real.shape, name)
+    codes, scales = format.encode(real, None, spec.rounding, spec.overflow)
+    for axis, size in zip(range(-len(format.sizes), -1), format.sizes[:-1], strict=True):
+        scales = np.repeat(scales, size, axis=axis).take(range(real.shape[axis]), axis=axis)
+    elements = builder.integers(codes.reshape(split), format.element, name)
+    return BlockValue(elements, builder.integers(scales[..., np.newaxis], format.scale, f"{name}_scale"), format, real.shape)
+
+
+# ---- products --------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """A scale as mantissa x 2^exponent x 2^lowest, inside an expression."""
+
+    mantissa: Term
+    exponent: Term
+    lowest: int
+
+
+def block_linear(
+    builder: Builder, value: Value | BlockValue, weight: Value | BlockValue, accumulator: CastSpec
+) -> Value:
+    """``value @ weight.T`` where at least one side is in a block format; weight [out, in] is constant."""
+    blocks, size = _common_blocks(value, weight)
+    left = _split(builder, value, blocks, size)
+    right = _split(builder, weight, blocks, size)
+    rows = [f"r{axis}" for axis in range(len(left.shape) - 2)]
+    lead = " ".join(rows)
+    dots = builder.contract(f"{lead} b k, n b k -> {lead} b n".strip(), left, right)
+    scales = [each.scales for each in (value, weight) if isinstance(each, BlockValue)]
+    if isinstance(weight, BlockValue):
+        scales[-1] = _transposed(builder, weight.scales)
+
+    def windowed(dot: Term, *codes: Term) -> Term:
+        parts = [_scale(code, each.format) for code, each in zip(codes, scales, strict=True)]
+        return window_term(dot, lowest_exponent(dots.format), parts, accumulator)
+
+    sums = builder.map(windowed, dots, *scales, format=accumulator.format)
+    if blocks > 1:
+        sums = builder.add(Reduce("sum", (len(rows),)), sums)
+    return builder.reshape(sums, (*left.shape[:-2], right.shape[0]))
+
+
+def _common_blocks(value: Value | BlockValue, weight: Value | BlockValue) -> tuple[int, int]:
+    sizes = [each.format.sizes[-1] for each in (value, weight) if isinstance(each, BlockValue)]
+    if len(set(sizes)) > 1:
+        raise error(
+            "GW0352",
+            f"linear: blocks of {sizes[0]} and of {sizes[1]} meet in one product",
+            note="both sides of a product must change their scale at the same elements",
+            help="choose one block size for input and weight",
+        )
+    length = value.shape[-1] if value.shape else 1
+    return length // sizes[0], sizes[0]
+
+
+def _split(builder: Builder, value: Value | BlockValue, blocks: int, size: int) -> Value:
+    if isinstance(value, BlockValue):
+        return value.elements
+    codes = builder.constant_of(value)
+    shape = (*value.shape[:-1], blocks, size)
+    if codes is None:
+        return builder.reshape(value, shape)
+    return builder.integers(codes.reshape(shape), value.format, value.name)
+
+
+def _transposed(builder: Builder, scales: Value) -> Value:
+    """Scales of a weight [out, blocks, 1] as [blocks, out]."""
+    codes = builder.constant_of(scales)
+    assert codes is not None
+    return builder.integers(codes[..., 0].T, scales.format, scales.name)
+
+
+def _scale(code: Term, format: Format) -> _Scale:
+    parts = digits(code, format)
+    zero = code.builder.constant(0)
+    return _Scale(parts.mantissa, parts.exponent if parts.exponent is not None else zero, parts.lowest)
+
+
+def window_term(dot: Term, lowest: int, scales: list[_Scale], accumulator: CastSpec) -> Term:
+    """``dot`` x 2^lowest times the scales, rounded into the accumulator window.
+
+    Shifts beyond the window on either side give the same result as the last one inside, to which the
+    exponent is limited.
+    """
+    window = accumulator.format
+    assert isinstance(window, Fixed)
+    value, exponent = dot, dot.builder.constant(0)
+    for scale in scales:
+        value = value * scale.mantissa
+        exponent = exponent + scale.exponent
+        lowest += scale.lowest
+    # value x 2^shift counts in steps of the window.
+    shift = exponent + (lowest + window.fraction_bits)
+    bits = value.interval.width
+    smallest = max(shift.interval.low, -(bits + 1))
+    largest = max(min(shift.interval.high, window.width), smallest)
+    amount = shift.clamp(smallest, largest) - smallest
+    rounded = (value << amount).round(-smallest, accumulator.rounding)
+    low, high = window.code_interval()
+    return overflow_term(rounded, Interval(low, high), accumulator.overflow, window.width, window.signed)
+
+
+# ---- quantising in a stream ------------------------------------------------------------------
+def quantise_blocks(builder: Builder, value: Value, spec: CastSpec) -> BlockValue:
+    """``value``, exact or fixed-point, rounded into a block format: the scale from each block's largest magnitude."""
+    format = spec.format
+    assert isinstance(format, Block)
+    split = block_shape(format, value.shape, value.name)
+    blocks = builder.reshape(builder.decoded(value), split)
+    magnitudes = builder.map(lambda term: term.absolute(), blocks, frac=blocks.frac)
+    if not isinstance(format.scale, PowerOfTwo):
+        raise error(
+            "GW0353",
+            f"{value.name}: a scale in {format.scale} needs a division",
+            help="quantise an activation inside the model to blocks with a power-of-two scale, such as mxfp4",
+        )
+    together = builder.add(Reduce("or", (len(split) - 1,)), magnitudes)
+    return _with_binary_scale(builder, blocks, together, spec, value.shape)
+
+
+def _with_binary_scale(builder: Builder, blocks: Value, together: Value, spec: CastSpec, shape: Shape) -> BlockValue:
+    """Elements are shifted left until the block's leading one stands at the top, then cast from there."""
+    format = spec.format
+    assert isinstance(format, Block)
+    assert isinstance(format.scale, PowerOfTwo)
+    width = together.interval.width
+    # The scale's code is highest - shift, as far as the scale format reaches.
+    highest = width - 1 - blocks.frac - format.element.largest_exponent + format.scale.exponent_bias
+    largest = format.scale.layout.largest
+    least, most = max(highest - largest, 0), min(width - 1, highest)
+    if most < least:
+        raise error(
+            "GW0354",
+            f"{blocks.name}: its values lie outside the reach of {format.scale}",
+            note=f"the largest magnitude needs the scale code {highest}, codes run from 0 to {largest}",
+            help="use a scale format with more exponent bits",
+        )
+
+    def shift(term: Term) -> Term:
+        return term.leading_zeros(width).clamp(least, most)
+
+    def scale(term: Term) -> Term:
+        return (term > 0).select(highest - shift(term), 0)
+
+    def element(term: Term, amount: Term) -> Term:
+        aligned = (term << amount).wrap(width + 1, True) if term.interval.signed else term.shift_left_within(amount, width)
+        return cast_term(aligned, Exact(width - 1 - format.element.largest_exponent), CastSpec(
+            format.element, spec.rounding, spec.overflow
+        ))
+
+    amounts = builder.map(shift, together)
+    scales = builder.map(scale, together, format=format.scale)
+    return BlockValue(builder.map(element, blocks, amounts, format=format.element), scales, format, shape)
+
+
+# ---- the graph's nodes -----------------------------------------------------------------------
+def legalise_blocks(builder: Builder, node: Node, operands: list[Value | BlockValue]) -> Value | BlockValue | None:
+    """The integer form of a node that makes or reads a value in a block format; None for any other node."""
+    op = node.op
+    first = operands[0] if operands else None
+    if isinstance(op, Cast) and isinstance(op.spec.format, Block):
+        return _cast(builder, node, op.spec, first)
+    if not any(isinstance(each, BlockValue) for each in operands):
+        return None
+    if not isinstance(op, Linear) or op.accumulator is None or first is None:
+        raise error(
+            "GW0356",
+            f"{op.name} reads an operand in a block format",
+            location=node.location,
+            note="block formats are for the operands of matrix products",
+            help="cast it to a scalar format, or move the cast directly before the product",
+        )
+    weight, *bias = operands[1:]
+    total = block_linear(builder, first, weight, op.accumulator)
+    return op.with_bias(builder, total, *(each for each in bias if isinstance(each, Value)))
+
+
+def _cast(builder: Builder, node: Node, spec: CastSpec, value: Value | BlockValue | None) -> BlockValue:
+    if isinstance(value, BlockValue):
+        if value.format == spec.format:
+            return value
+        raise error("GW0357", f"a cast from {value.format} to {spec.format} has no hardware", location=node.location)
+    assert value is not None
+    if not value.type.is_real:
+        return quantise_blocks(builder, value, spec)
+    reals = builder.constant_of(value)
+    if reals is None:
+        raise error(
+            "GW0331",
+            f"cast to {spec.format} has an operand without a number format",
+            location=node.location,
+            help="cast the operand to a scalar format first",
+        )
+    source = getattr(getattr(builder.producer(value), "op", None), "source", "")
+    return block_constant(builder, reals, spec, source or node.output.name)
