@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.gpu.measure import Context, Row, milliseconds, relative_error, rotation
-from gatewright.kernels import attention, convert
+from gatewright.kernels import attention, attention_decode_cuda, convert
+from gatewright.kernels.attention_decode_triton import launch_attention_decode as triton
+from gatewright.kernels.formats import block_format
 
 BATCH, HEADS, TOKENS, DEPTH = 4, 32, 4096, 128
 
@@ -49,15 +51,30 @@ def decode_rows(context: Context) -> Iterator[Row]:
         query, keys, values = caches[0]
         plain = [convert.dequantize(*each, form, torch.float32) for each in (keys, values)]
         expected = attention.reference_attention(query.unsqueeze(2), *plain, False, DEPTH**-0.5).squeeze(2)
-        found = attention.attention_decode(query, keys, values, form)
-        taken = milliseconds(lambda q, k, v, form=form: attention.attention_decode(q, k, v, form), caches)
+        variants = {"triton": lambda q, k, v, form=form: triton(q, k, v, full_name(form), TOKENS, DEPTH**-0.5)}
+        if attention_decode_cuda.serves(query, keys[0], form):
+            variants["cuda"] = lambda q, k, v: attention_decode_cuda.launch_attention_decode(q, k, v, TOKENS, DEPTH**-0.5)
         work = elements * (1 + 1 / 32)
-        share = work / taken * 1e-6 / context.read
-        row = context.read_row("attention", f"{what} {form} cache", "triton", taken, work,
-                               correct=relative_error(found, expected) < 5e-3,
-                               note=f"{library / taken:.2f}x cuDNN bfloat16")  # fmt: skip
-        row.goal, row.met = "80% of read, 1.6x cuDNN", share >= 0.8 and library / taken >= 1.6
-        yield row
+        for variant, call in variants.items():
+            found = call(query, keys, values)
+            taken = milliseconds(call, caches)
+            share = work / taken * 1e-6 / context.read
+            row = context.read_row(
+                "attention",
+                f"{what} {form} cache",
+                variant,
+                taken,
+                work,
+                correct=relative_error(found, expected) < 5e-3,
+                note=f"{library / taken:.2f}x cuDNN bfloat16",
+            )
+            row.goal, row.met = "80% of read, 1.6x cuDNN", share >= 0.8 and library / taken >= 1.6
+            yield row
+
+
+def full_name(form: str) -> str:
+    """The format's own name."""
+    return block_format(form).name
 
 
 def prefill_rows(context: Context, causal: bool) -> Iterator[Row]:

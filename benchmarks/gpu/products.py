@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.gpu.conversions import random_blocks
 from benchmarks.gpu.measure import Context, Row, milliseconds, relative_error, rotation
-from gatewright.kernels import convert, decode_product_cuda, integer_product, product
+from gatewright.kernels import convert, decode_product_cuda, integer_decode_cuda, integer_product, product
 from gatewright.kernels.block_product_triton import launch_block_product
 from gatewright.kernels.formats import FORMATS
 
@@ -34,6 +34,7 @@ def rows(context: Context) -> Iterator[Row]:
             yield from decode_rows(context, name, few, library[few], single)
     yield from grouped_rows(context, library[1])
     yield from prefill_rows(context)
+    yield from mx_rows(context)
     yield from integer_rows(context)
 
 
@@ -113,6 +114,33 @@ def prefill_rows(context: Context, many: int = 4096) -> Iterator[Row]:
                                   goal="90% of bfloat16", met=library / taken >= 0.9,
                                   correct=relative_error(found, expected) < 4e-3,
                                   note=f"{library / taken:.2f}x cuBLAS bfloat16")  # fmt: skip
+
+
+def mx_rows(context: Context, many: int = 4096) -> Iterator[Row]:
+    """Both operands in an 8-bit MX format."""
+    operations = 2.0 * many * SIZE * SIZE
+    dense = [torch.randn(rows, SIZE, device="cuda").bfloat16() for rows in (many, SIZE)]
+    library = milliseconds(F.linear, [tuple(dense)] * 2, 20.0)
+    for name in ("mxfp8_e4m3", "mxint8"):
+        x, w = (convert.quantize(each, name) for each in dense)
+        expected = convert.dequantize(x[0][:64], x[1][:64], name).double() @ convert.dequantize(*w, name).double().T
+        variants = {
+            "decode + cublas": lambda a, b, c, d, name=name: product.block_product((a, b), (c, d), name),
+        }
+        for variant, call in variants.items():
+            found = call(*x, *w)[:64]
+            taken = milliseconds(call, [(*x, *w)] * 2, 20.0)
+            yield context.compute_row(
+                "prefill",
+                f"M={many} {name} x {name}",
+                variant,
+                taken,
+                operations,
+                goal="faster than bfloat16",
+                met=taken < library,
+                correct=relative_error(found, expected) < 4e-3,
+                note=f"{library / taken:.2f}x cuBLAS bfloat16",
+            )
 
 
 def integer_rows(context: Context, many: int = 4096) -> Iterator[Row]:

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from gatewright.kernels import device
 from gatewright.kernels.autotune import tuned
+from gatewright.kernels.device import arrival_counters
 from gatewright.kernels.device_code import decode_units, exponential2, round_to, to_float32, unit_scale
-
-_arrived: dict[tuple[int, int, int], Tensor] = {}
 
 
 @triton.jit
@@ -104,15 +103,6 @@ def attention_decode_kernel(
                 tl.store(out + row * DEPTH + column, round_to(combined, out.dtype.element_ty, NATIVE))
 
 
-def _counters(where: Tensor, count: int) -> Tensor:
-    """Zeroed arrival counters of this stream; the kernel leaves them zero."""
-    stream = torch.cuda.current_stream(where.device).cuda_stream if where.is_cuda else 0
-    key = (where.device.index or 0, stream, device.next_power(count))
-    if key not in _arrived:
-        _arrived[key] = torch.zeros(key[2], dtype=torch.int32, device=where.device)
-    return _arrived[key]
-
-
 def launch_attention_decode(
     query: Tensor,
     keys: tuple[Tensor, Tensor],
@@ -137,7 +127,7 @@ def launch_attention_decode(
         if splits > 1:
             partial = torch.empty(batch * heads * splits * depth, dtype=torch.float32, device=query.device)
             statistics = torch.empty(batch * heads * splits * 2, dtype=torch.float32, device=query.device)
-        arrived = _counters(query, batch * shared)
+        arrived = arrival_counters(query, batch * shared)
         attention_decode_kernel[(batch * shared, splits)](
             query, *keys, *values, out, partial, statistics, arrived, length, capacity, scale * 1.4426950408889634,
             GROUP=heads // shared, DEPTH=depth, SPLITS=splits, SPLITS_PADDED=device.next_power(splits), FORMAT=form,

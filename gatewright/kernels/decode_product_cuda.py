@@ -16,7 +16,6 @@ ACTIVATIONS = {"none": 0, "relu": 1, "gelu": 2, "silu": 3}
 # The kernel's instances by `shape`: 16-row tiles to a warp and warps to a block.
 SMALL = ((1, 8), (1, 8), (2, 8), (2, 4), (1, 4), (1, 16))  # up to 8 rows of x
 LARGE = ((2, 8), (1, 8), (4, 4), (4, 8), (2, 4), (1, 16))  # up to 16
-_arrived: dict[tuple[int, int, int], Tensor] = {}
 
 
 def serves(x: Tensor, depth: int, form: str) -> bool:
@@ -24,14 +23,6 @@ def serves(x: Tensor, depth: int, form: str) -> bool:
     chunk = 128 if form in ("mxfp4", "nvfp4") else 64
     fits = x.is_cuda and x.dtype == torch.bfloat16 and 1 <= x.shape[0] <= 16 and depth % chunk == 0
     return fits and form in FORMATS and cuda_build.library("decode_product_cuda") is not None
-
-
-def _counters(x: Tensor, count: int) -> Tensor:
-    """Zeroed arrival counters of this stream; the kernel leaves them zero."""
-    key = (x.device.index or 0, torch.cuda.current_stream(x.device).cuda_stream, device.next_power(count))
-    if key not in _arrived:
-        _arrived[key] = torch.zeros(key[2], dtype=torch.int32, device=x.device)
-    return _arrived[key]
 
 
 def launch_decode_product(
@@ -65,7 +56,7 @@ def launch_decode_product(
         if parts > 1:
             tile = 16 * shapes[shape][0] * width
             partial = torch.empty(parts * groups(shape) * tile, dtype=torch.float32, device=x.device)
-            arrived = _counters(x, groups(shape))
+            arrived = device.arrival_counters(x, groups(shape))
         cuda_build.call(
             "decode_product_cuda", "decode_product_blocks", codes, scales, x, bias, out, partial, arrived,
             rows, columns, depth, parts, ACTIVATIONS[activation], FORMATS[form], shape,

@@ -1,6 +1,6 @@
 // MXINT8 to bfloat16 for Ampere and newer GPUs.
 //
-// A thread converts STEPS groups of 8 codes: all its 8-byte loads are issued before the first use, and each
+// A thread converts kSteps groups of 8 codes: all its 8-byte loads are issued before the first use, and each
 // result leaves as one 16-byte store, so that every access of a warp is whole, consecutive lines. Codes and
 // scales are read once, and past the L1 cache.
 #include <cstdint>
@@ -9,7 +9,6 @@
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kSteps = 4;
 
 __device__ __forceinline__ uint32_t multiply(uint32_t left, uint32_t right) {
     uint32_t product;  // of two pairs of bfloat16; adding -0 keeps the sign of a zero
@@ -35,6 +34,8 @@ __device__ __forceinline__ uint32_t scale_pair(uint32_t code) {
     return bits | bits << 16;
 }
 
+// STREAM: loads and stores marked as used once.
+template <int kSteps, bool STREAM>
 __global__ void __launch_bounds__(kThreads) dequantize_mxint8_kernel(
     const uint2* __restrict__ codes, const uint8_t* __restrict__ scales, uint4* __restrict__ out, long long groups) {
     const long long first = (long long)blockIdx.x * (kThreads * kSteps) + threadIdx.x;
@@ -44,7 +45,7 @@ __global__ void __launch_bounds__(kThreads) dequantize_mxint8_kernel(
     for (int step = 0; step < kSteps; ++step) {
         const long long group = first + step * kThreads;
         if (group < groups) {
-            words[step] = __ldcs(codes + group);
+            words[step] = STREAM ? __ldcs(codes + group) : __ldg(codes + group);
             scale[step] = __ldg(scales + (group >> 2));
         }
     }
@@ -59,17 +60,32 @@ __global__ void __launch_bounds__(kThreads) dequantize_mxint8_kernel(
         result.y = multiply(multiply(widen(words[step].x, 0x4342), sixth), pair);
         result.z = multiply(multiply(widen(words[step].y, 0x4140), sixth), pair);
         result.w = multiply(multiply(widen(words[step].y, 0x4342), sixth), pair);
-        __stcs(out + group, result);
+        if (STREAM)
+            __stcs(out + group, result);
+        else
+            out[group] = result;
     }
+}
+
+template <int kSteps, bool STREAM>
+int launch(const void* codes, const void* scales, void* out, long long groups, cudaStream_t stream) {
+    const long long grid = (groups + kThreads * kSteps - 1) / (kThreads * kSteps);
+    dequantize_mxint8_kernel<kSteps, STREAM><<<(unsigned)grid, kThreads, 0, stream>>>(
+        (const uint2*)codes, (const uint8_t*)scales, (uint4*)out, groups);
+    return (int)cudaGetLastError();
 }
 
 }  // namespace
 
+// `shape`: groups of 8 a thread (1, 2, 4 for 0, 1, 2), plus 3 for streaming accesses. Returns a cudaError_t.
 extern "C" int dequantize_mxint8(
-    const void* codes, const void* scales, void* out, long long blocks, cudaStream_t stream) {
-    const long long groups = blocks * 4;
-    const long long grid = (groups + kThreads * kSteps - 1) / (kThreads * kSteps);
-    dequantize_mxint8_kernel<<<(unsigned)grid, kThreads, 0, stream>>>(
-        (const uint2*)codes, (const uint8_t*)scales, (uint4*)out, groups);
-    return (int)cudaGetLastError();
+    const void* codes, const void* scales, void* out, long long blocks, long long shape, cudaStream_t stream) {
+    switch (shape) {
+        case 0: return launch<1, false>(codes, scales, out, blocks * 4, stream);
+        case 1: return launch<2, false>(codes, scales, out, blocks * 4, stream);
+        case 2: return launch<4, false>(codes, scales, out, blocks * 4, stream);
+        case 3: return launch<1, true>(codes, scales, out, blocks * 4, stream);
+        case 4: return launch<2, true>(codes, scales, out, blocks * 4, stream);
+        default: return launch<4, true>(codes, scales, out, blocks * 4, stream);
+    }
 }

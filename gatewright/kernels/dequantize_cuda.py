@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gatewright.kernels import cuda_build
+from gatewright.kernels import cuda_build, device
+from gatewright.kernels.autotune import tuned
 from gatewright.kernels.formats import BlockFormat
 
 
@@ -19,6 +20,12 @@ def launch_dequantize(codes: Tensor, scales: Tensor) -> Tensor:
     """Dequantise along the last axis; the arguments are checked already."""
     codes, scales = codes.contiguous(), scales.contiguous()
     out = torch.empty(codes.shape, dtype=torch.bfloat16, device=codes.device)
-    if out.numel():
-        cuda_build.call("dequantize_cuda", "dequantize_mxint8", codes, scales, out, out.numel() // 32)
+    blocks = out.numel() // 32
+
+    def run(config: dict[str, int]) -> None:
+        cuda_build.call("dequantize_cuda", "dequantize_mxint8", codes, scales, out, blocks, config["shape"])
+
+    if blocks:
+        options = [{"shape": shape} for shape in range(6)]
+        tuned("dequantize_cuda", (device.next_power(blocks),), codes, {"shape": 1}, options, run)
     return out

@@ -31,6 +31,7 @@ def dequantize_rows_kernel(
     GROUPS: tl.constexpr,
     DTYPE: tl.constexpr,
     NATIVE: tl.constexpr,
+    STORE: tl.constexpr,
 ):
     """One tile of GROUPS groups of 8 elements; the tensor is a flat sequence of ``groups`` groups."""
     BITS: tl.constexpr = code_bits(FORMAT)
@@ -61,10 +62,10 @@ def dequantize_rows_kernel(
         pairs = tl.join(tl.join(pair0, pair2), tl.join(pair1, pair3))
         value = tl.reshape(pairs, [GROUPS, 4])
         target = group[:, None] * 4 + tl.arange(0, 4)[None, :]
-        tl.store(out.to(tl.pointer_type(tl.int32)) + first * 4 + target, value, mask=inside[:, None])
+        tl.store(out.to(tl.pointer_type(tl.int32)) + first * 4 + target, value, mask=inside[:, None], cache_modifier=STORE)
     else:
         value = round_to(decode_element(code, FORMAT, NATIVE) * scale[:, None], DTYPE, NATIVE)
-        tl.store(out + first * 8 + place, value, mask=inside[:, None])
+        tl.store(out + first * 8 + place, value, mask=inside[:, None], cache_modifier=STORE)
 
 
 @triton.jit
@@ -118,9 +119,11 @@ def launch_dequantize(
     common = {"FORMAT": form.name, "DTYPE": TYPES[dtype], "NATIVE": device.native()}
     if axis == len(shape) - 1:
         groups = out.numel() // 8
-        default = {"GROUPS": 512, "num_warps": 8}
+        default = {"GROUPS": 256, "num_warps": 4, "STORE": ""}
         options = [
-            {"GROUPS": 32 * warps * each, "num_warps": warps} for warps in (4, 8) for each in (1, 2, 4, 8)
+            {"GROUPS": 32 * warps * each, "num_warps": warps, "STORE": store}
+            for warps, each in ((4, 1), (4, 2), (4, 4), (8, 1), (8, 2), (2, 4))
+            for store in ("", ".cs")
         ]
 
         def rows(config: dict[str, int]) -> None:

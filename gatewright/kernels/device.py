@@ -47,6 +47,16 @@ def native() -> bool:
 
 
 @cache
+def _capability(index: int) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(index)
+
+
+def overlaps(value: Tensor) -> bool:
+    """Whether a launch may begin before its predecessor ends (Hopper's dependent launch)."""
+    return value.is_cuda and not INTERPRET and _capability(value.device.index or 0)[0] >= 9
+
+
+@cache
 def processors(index: int) -> int:
     """Streaming multiprocessors of a GPU; 4 where there is none, to exercise persistent loops."""
     if not torch.cuda.is_available():
@@ -57,6 +67,18 @@ def processors(index: int) -> int:
 def count_processors(value: Tensor) -> int:
     """Streaming multiprocessors of the GPU that holds ``value``."""
     return processors(value.device.index or 0 if value.is_cuda else -1)
+
+
+_arrived: dict[tuple[int, int, int], Tensor] = {}
+
+
+def arrival_counters(where: Tensor, count: int) -> Tensor:
+    """Zeroed int32 counters of the current stream, at least ``count``; the kernels leave them zero."""
+    stream = torch.cuda.current_stream(where.device).cuda_stream if where.is_cuda else 0
+    key = (where.device.index or 0, stream, next_power(count))
+    if key not in _arrived:
+        _arrived[key] = torch.zeros(key[2], dtype=torch.int32, device=where.device)
+    return _arrived[key]
 
 
 def ceil_div(value: int, step: int) -> int:

@@ -55,7 +55,7 @@ def limit(value, low, high, OVERFLOW: tl.constexpr, WIDTH: tl.constexpr, SIGNED:
     return kept
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["shift", "low", "high"])
 def integer_product_kernel(
     x,
     weights,

@@ -71,10 +71,12 @@ def _linear(
     shape = (*x.shape[:-1], codes.shape[0])
     if not device.uses_kernel(x):
         return reference_linear(x, codes, scales, form, bias, activation).to(x.dtype)
-    from gatewright.kernels import decode_product_cuda
+    from gatewright.kernels import decode_product_cuda, integer_decode_cuda
     from gatewright.kernels.block_product_triton import launch_block_product
 
-    if decode_product_cuda.serves(rows, depth, form):
+    if integer_decode_cuda.serves(rows, depth, form):
+        result = integer_decode_cuda.launch_integer_decode(rows, codes, scales, form, bias, activation)
+    elif decode_product_cuda.serves(rows, depth, form):
         result = decode_product_cuda.launch_decode_product(rows, codes, scales, form, bias, activation)
     elif _fused(rows, form, depth):
         group = depth // scales.shape[-1]
@@ -133,6 +135,20 @@ def block_linear(
     check_shape("x", x, [*x.shape[:-1], length], f"the weights have K = {length}")
     _check_rest(x, codes, bias, activation)
     return _linear(x, codes, scales, found.name, bias, activation)
+
+
+def block_product(x: tuple[Tensor, Tensor], weights: tuple[Tensor, Tensor], form: str) -> Tensor:
+    """x . w^T in bfloat16 for x [M, K] and weights [N, K], both (codes, scales) in the block format ``form``.
+
+    Both are decoded, exactly, and multiplied in bfloat16 with float32 sums: with a scale for every 32 elements the fp8
+    tensor cores would need two float32 operations for each of their results, which takes longer (docs/kernels.md).
+    Errors as ``block_linear``.
+    """
+    found = block_format(form)
+    for name, (codes, scales) in (("x", x), ("weights", weights)):
+        check_shape(f"{name}[0]", codes, (None, None), "operands are [rows, packed K]")
+        check_blocks(codes, scales, found, 1, (f"{name}[0]", f"{name}[1]"))
+    return block_linear(dequantize(*x, found.name), *weights, found.name)
 
 
 def group_linear(

@@ -32,14 +32,15 @@ def test_gradients(where: str) -> None:
 
 
 @pytest.mark.parametrize("name", attention.CACHE_FORMATS)
+@pytest.mark.parametrize("depth", [64, 128])
 @pytest.mark.parametrize(("capacity", "length", "heads"), [(300, 300, 4), (300, 257, 2), (64, 1, 8)])
-def test_decode(name: str, capacity: int, length: int, heads: int, where: str) -> None:
-    q = torch.randn(2, heads, 64, device=where).bfloat16()
-    keys = convert.quantize(torch.randn(2, 2, capacity, 64, device=where), name)
-    values = convert.quantize(torch.randn(2, 2, capacity, 64, device=where), name)
+def test_decode(name: str, capacity: int, length: int, heads: int, depth: int, where: str) -> None:
+    q = torch.randn(2, heads, depth, device=where).bfloat16()
+    keys = convert.quantize(torch.randn(2, 2, capacity, depth, device=where), name)
+    values = convert.quantize(torch.randn(2, 2, capacity, depth, device=where), name)
     found = attention.attention_decode(q, keys, values, name, length)
     plain = [convert.dequantize(*each, name, torch.float32)[:, :, :length] for each in (keys, values)]
-    expected = attention.reference_attention(q.unsqueeze(2), *plain, False, 0.125).squeeze(2)
+    expected = attention.reference_attention(q.unsqueeze(2), *plain, False, depth**-0.5).squeeze(2)
     assert float((found.float() - expected).norm() / expected.norm()) < 3e-3
 
 

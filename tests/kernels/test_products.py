@@ -12,7 +12,7 @@ from gatewright.diagnostics import GatewrightError
 from gatewright.kernels import convert, integer_product, product
 from gatewright.kernels.formats import FORMATS, block_format
 
-SHAPES = [(1, 80, 256), (5, 33, 96), (16, 64, 384), (33, 70, 128)]
+SHAPES = [(1, 80, 256), (5, 33, 96), (7, 40, 640), (16, 64, 384), (33, 70, 128)]
 
 
 def error_of(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -71,6 +71,14 @@ def test_group_linear(bits: int, rows: int, where: str) -> None:
     x = torch.randn(rows, depth, device=where).bfloat16()
     found = product.group_linear(x, codes, scales, bits, activation="silu")
     assert error_of(found, product.reference_linear(x, codes, scales, f"int{bits}", None, "silu")) < 3e-3
+
+
+@pytest.mark.parametrize("name", ["mxint8", "mxfp8", "mxfp4"])
+def test_block_product(name: str, where: str) -> None:
+    x = convert.quantize(torch.randn(37, 96, device=where), name)
+    weights = convert.quantize(torch.randn(50, 96, device=where), name)
+    plain = [convert.dequantize(*each, name, torch.float32) for each in (x, weights)]
+    assert error_of(product.block_product(x, weights, name), plain[0] @ plain[1].T) < 5e-3
 
 
 def test_linear_gradients(where: str) -> None:

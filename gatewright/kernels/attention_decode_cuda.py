@@ -1,0 +1,45 @@
+"""Attention of one query token over an MXINT8 key-value cache in CUDA C++, for Hopper.
+
+See ``attention_decode_cuda.cu``; :mod:`gatewright.kernels.attention_decode_triton` serves all other cases.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gatewright.kernels import cuda_build, device
+from gatewright.kernels.device import arrival_counters
+
+
+def serves(query: Tensor, keys: Tensor, form: str) -> bool:
+    """Whether the CUDA kernel exists for this cache and can be built here, ."""
+    batch, heads, depth = query.shape
+    group = heads // keys.shape[1]
+    fits = query.is_cuda and query.dtype == torch.bfloat16 and depth == 128 and group <= 4 and form == "mxint8"
+    if not fits or torch.cuda.get_device_capability(query.device)[0] != 9:
+        return False
+    return cuda_build.library("attention_decode_cuda") is not None
+
+
+def launch_attention_decode(
+    query: Tensor, keys: tuple[Tensor, Tensor], values: tuple[Tensor, Tensor], length: int, scale: float
+) -> Tensor:
+    """query [B, H, 128]; keys and values: codes [B, G, S, 128] and scales [B, G, S, 4], contiguous."""
+    batch, heads, _ = query.shape
+    shared, capacity = keys[0].shape[1], keys[0].shape[2]
+    query = query.contiguous()
+    out = torch.empty_like(query)
+    if query.numel() == 0:
+        return out
+    # One wave of four blocks to a multiprocessor, and at least 64 tokens a block.
+    splits = max(1, min(4 * device.count_processors(query) // (batch * shared), length // 64))
+    partial = arrived = None
+    if splits > 1:
+        partial = torch.empty(batch * heads * splits * 130, dtype=torch.float32, device=query.device)
+        arrived = arrival_counters(query, batch * shared)
+    cuda_build.call(
+        "attention_decode_cuda", "attention_decode_mxint8", query, *keys, *values, out, partial, arrived,
+        batch * shared, length, capacity, heads // shared, splits, scale * 1.4426950408889634,
+    )  # fmt: skip
+    return out
