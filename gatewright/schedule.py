@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gatewright.diagnostics import error
+from gatewright.diagnostics import GatewrightError, error
 from gatewright.ir.graph import Graph
 from gatewright.ir.intervals import IntegerArray
 from gatewright.ir.streams.folding import Folding, fastest_interval, fold, serial_interval
@@ -102,21 +102,41 @@ def _scheduled(
                 help=f"the best possible is fps={target.clock_mhz * 1e6 / fastest_interval(graph):g}",
             )
     if interval is None:
-        interval = serial_interval(graph)
+        return at_interval(graph, target, serial_interval(graph))
     if interval < 1:
         raise error("GW0707", f"the interval is {interval} cycles", help="ask for interval=1 or more")
-    return at_interval(graph, target, interval)
+    return _meeting(graph, target, interval)
+
+
+ATTEMPTS = 4
+"""How often a design that misses its interval is folded for a smaller one."""
+
+
+def _meeting(graph: Graph, target: Target, interval: int) -> Schedule:
+    """The cheapest design found that meets the interval; GW0703 with the best where none does."""
+    plan = at_interval(graph, target, interval)
+    best, aim = plan.interval, interval
+    for _ in range(ATTEMPTS):
+        if plan.interval <= interval or aim == 1:
+            break
+        aim = max(1, min(aim - 1, aim * interval // plan.interval))
+        try:
+            plan = at_interval(graph, target, aim)
+        except GatewrightError:
+            break  # no tile is as fast as that
+        best = min(best, plan.interval)
+    if plan.interval <= interval:
+        return plan
+    raise error(
+        "GW0703",
+        f"interval {interval} cannot be met: the streams need {best} cycles",
+        note="a stream carries at most a row of its last axis in a cycle",
+        help=f"ask for interval={best} or more",
+    )
 
 
 def at_interval(graph: Graph, target: Target, interval: int) -> Schedule:
-    """The cheapest network that meets ``interval`` cycles between samples; GW0703 where none does."""
+    """The cheapest network for ``interval`` cycles between samples; its streams may need a few cycles more."""
     folding = fold(graph, interval)
     network, cycles = size_fifos(lower(graph, folding, target))
-    if cycles.interval > interval:
-        raise error(
-            "GW0703",
-            f"interval {interval} cannot be met: the streams need {cycles.interval} cycles",
-            note="a stream carries at most a row of its last axis in a cycle",
-            help=f"ask for interval={cycles.interval} or more",
-        )
     return Schedule(graph, folding, network, cycles.interval, cycles.latency)

@@ -126,7 +126,8 @@ def fastest_interval(graph: Graph) -> int:
     wanted = 1
     while True:
         try:
-            return schedule(graph, Target(), interval=wanted).interval
+            schedule(graph, Target(), interval=wanted)
+            return wanted
         except GatewrightError as problem:
             assert problem.code == "GW0703", problem
             advice = re.search(r"interval=(\d+)", problem.diagnostics[0].help)

@@ -114,9 +114,11 @@ class Lowering:
         if (layout.rows, layout.elements) == (wanted.rows, wanted.elements):
             return self.adapt(channel, wanted.lanes)
         common = gcd(layout.elements, wanted.elements)
-        lanes = max(each for each in range(1, common + 1) if common % each == 0 and each <= layout.lanes)
-        if not layout.is_padded and layout.lanes <= common and common % layout.lanes == 0:
-            lanes = layout.lanes
+        divisors = [each for each in range(1, common + 1) if common % each == 0]
+        lanes = max(each for each in divisors if each <= layout.lanes)
+        needed = -(-layout.rows * layout.elements // self.folding.interval)
+        if lanes < needed:
+            lanes = min((each for each in divisors if each >= needed), default=common)
         narrow = self.adapt(channel, lanes)
         relabelled = Channel(narrow.name, narrow.value, Layout(wanted.rows, wanted.elements, lanes))
         return self.adapt(relabelled, wanted.lanes)

@@ -347,9 +347,12 @@ def _sequence(lowering: Lowering, node: Node, axis: int, runs: list[Segment], fi
         lowering.take(value, outer, prod(value.shape[axis:]), lanes) for value in node.inputs
     ]
     output = lowering.channel(node.output, Layout(outer, elements, lanes))
+    if len(channels) > 1 or any(each.source is None for each in segments):
+        # An input waits while others or the fill have their turn: a FIFO lets what comes before it go on.
+        channels = [lowering.queued(channel) for channel in channels]
     unit = SequenceUnit(
         lowering.fresh(f"{output.name}_sequence"),
-        tuple(lowering.join(channels)),
+        tuple(channels),
         (output,),
         node.location,
         tuple(Segment(each.source, each.count // lanes, each.forward) for each in segments),
