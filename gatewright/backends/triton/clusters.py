@@ -1,0 +1,123 @@
+"""Which nodes of an integer graph run as one kernel.
+
+Reductions along the last axis take in the maps around them, and a product the map that alone reads it.
+A node joins only where no other group would have to run both before and after the enlarged one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gatewright.backends.triton.expressions import is_narrow
+from gatewright.backends.triton.rows import LONGEST
+from gatewright.ir.graph import Graph, Node
+from gatewright.ir.intervals import fits_int64
+from gatewright.ir.ops.contract import Contract
+from gatewright.ir.ops.map import Map
+from gatewright.ir.ops.reduce import Reduce
+from gatewright.ir.types import Shape, Value
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """Nodes that run together. ``shape`` is that of the wide values of a group over rows, else None."""
+
+    nodes: list[Node]
+    shape: Shape | None = None
+    needs: set[Group] = field(default_factory=lambda: set[Group]())
+
+    @property
+    def is_rows(self) -> bool:
+        """Whether the group has a reduction along rows."""
+        return self.shape is not None
+
+    def reaches(self, other: Group) -> bool:
+        """Whether this group runs after ``other``."""
+        pending, seen = [self], {self}
+        while pending:
+            for each in pending.pop().needs:
+                if each is other:
+                    return True
+                if each not in seen:
+                    seen.add(each)
+                    pending.append(each)
+        return False
+
+
+def group_nodes(graph: Graph) -> list[Group]:
+    """The groups of all nodes, in an order in which each finds its operands."""
+    owner: dict[Value, Group] = {}
+    groups: list[Group] = []
+    users = graph.users()
+    for node in graph.nodes:
+        needs = {owner[value] for value in node.inputs if value in owner}
+        home = next((each for each in _candidates(node, graph, users, owner) if _may_join(each, needs)), None)
+        if home is None:
+            home = Group([node], None, needs)
+            groups.append(home)
+            if _is_row_reduction(node):
+                home.shape = node.inputs[0].shape
+        else:
+            home.nodes.append(node)
+            home.needs |= needs - {home}
+            if isinstance(node.op, Reduce):
+                home.shape = node.inputs[0].shape
+        owner[node.output] = home
+    return _ordered(groups)
+
+
+def _candidates(
+    node: Node, graph: Graph, users: dict[Value, list[Node]], owner: dict[Value, Group]
+) -> list[Group]:
+    """The groups that could take a node in, the latest operand's first."""
+    op = node.op
+    found: list[Group] = []
+    for value in reversed(node.inputs):
+        group = owner.get(value)
+        if group is None or group in found:
+            continue
+        first = group.nodes[0]
+        if isinstance(op, Map) and is_narrow(op.expression):
+            rows = group.shape
+            if rows is not None and node.output.shape in (rows, (*rows[:-1], 1)):
+                found.append(group)
+            alone = group.nodes == [first] and users[value] == [node] and value not in graph.outputs
+            if isinstance(first.op, Contract) and alone and node.output.shape == value.shape:
+                found.append(group)
+        elif _is_row_reduction(node):
+            if group.shape == value.shape or (
+                group.nodes == [first] and isinstance(first.op, Map) and is_narrow(first.op.expression)
+            ):
+                found.append(group)
+    return found
+
+
+def _is_row_reduction(node: Node) -> bool:
+    op = node.op
+    if not isinstance(op, Reduce):
+        return False
+    (value,) = node.inputs
+    last = len(value.shape) - 1
+    narrow = fits_int64(value.interval, node.output.interval)
+    return op.axes == (last,) and 1 < value.shape[last] <= LONGEST and narrow and 0 not in value.shape
+
+
+def _may_join(group: Group, needs: set[Group]) -> bool:
+    return not any(each is not group and each.reaches(group) for each in needs)
+
+
+def _ordered(groups: Sequence[Group]) -> list[Group]:
+    ordered: list[Group] = []
+    done: set[Group] = set()
+    pending = list(groups)
+    while pending:
+        waiting: list[Group] = []
+        for each in pending:
+            if each.needs <= done:
+                done.add(each)
+                ordered.append(each)
+            else:
+                waiting.append(each)
+        pending = waiting
+    return ordered

@@ -1,0 +1,62 @@
+"""Operators that only move elements, and reductions along other axes than rows, in PyTorch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gatewright.backends.triton.expressions import storage_type
+from gatewright.ir.graph import Node
+from gatewright.ir.intervals import fits_int64
+from gatewright.ir.ops.concat import Concat
+from gatewright.ir.ops.pad import Pad
+from gatewright.ir.ops.permute import Permute
+from gatewright.ir.ops.reduce import Reduce
+from gatewright.ir.ops.reshape import Reshape
+from gatewright.ir.ops.slice import Slice
+from gatewright.ir.ops.window import Window
+
+
+def can_move(node: Node) -> bool:
+    """Whether :func:`move` computes the node."""
+    moves = isinstance(node.op, Concat | Pad | Permute | Reshape | Slice | Window | Reduce)
+    return moves and fits_int64(node.output.interval, *(value.interval for value in node.inputs))
+
+
+def move(node: Node, tensors: list[Tensor], batch: int) -> Tensor:
+    """The node's codes, a view of its operand where one exists."""
+    op, first = node.op, tensors[0]
+    stored = storage_type(node.output.interval)
+    match op:
+        case Reshape():
+            return first.reshape(first.shape[0], *op.shape)
+        case Permute():
+            return first.permute(0, *(axis + 1 for axis in op.order))
+        case Slice():
+            return first[(*(slice(None),) * (op.axis + 1), slice(op.start, op.stop, op.step))]
+        case Concat():
+            return torch.cat([each.expand(batch, *each.shape[1:]).to(stored) for each in tensors], dim=op.axis + 1)
+        case Pad():
+            flat = [amount for pair in reversed(op.amounts) for amount in pair]
+            return torch.nn.functional.pad(first.to(stored), flat, value=op.code)
+        case Window():
+            return _windows(op, first.to(stored))
+        case Reduce():
+            axes = tuple(axis + 1 for axis in op.axes)
+            if op.kind == "sum":
+                return first.sum(dim=axes, keepdim=True, dtype=torch.int64).to(stored)
+            return (torch.amax if op.kind == "max" else torch.amin)(first, dim=axes, keepdim=True)
+        case _:
+            raise TypeError(f"{op.name} moves nothing")
+
+
+def _windows(op: Window, codes: Tensor) -> Tensor:
+    """Every output position's neighbourhood, as a view of the padded operand."""
+    flat = [amount for pair in reversed(op.padding) for amount in pair]
+    padded = torch.nn.functional.pad(codes, (0, 0, *flat), value=op.fill) if any(flat) else codes
+    positions = op.positions(tuple(codes.shape[1:-1]))
+    first, *spatial, last = padded.stride()
+    steps = [stride * step for stride, step in zip(spatial, op.stride, strict=True)]
+    taps = [stride * step for stride, step in zip(spatial, op.dilation, strict=True)]
+    shape = (padded.shape[0], *positions, *op.kernel, padded.shape[-1])
+    return padded.as_strided(shape, (first, *steps, *taps, last), padded.storage_offset())
