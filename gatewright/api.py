@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -145,13 +145,13 @@ class Design:
     def _arrays(self, inputs: tuple[Any, ...]) -> list[Any]:
         ports = self.graph.inputs
         if len(inputs) == 1 and isinstance(inputs[0], Mapping):
-            named: Mapping[str, Any] = inputs[0]
+            named = cast(Mapping[str, Any], inputs[0])
             missing = [port.name for port in ports if port.name not in named]
             if missing:
                 raise error("GW0901", f"input {missing[0]} is missing", note=f"inputs: {', '.join(p.name for p in ports)}")
             inputs = tuple(named[port.name] for port in ports)
         elif len(inputs) == 1 and isinstance(inputs[0], tuple | list):
-            inputs = tuple(inputs[0])  # pyright: ignore[reportUnknownArgumentType]
+            inputs = tuple(cast(Sequence[Any], inputs[0]))
         if len(inputs) != len(ports):
             raise error("GW0901", f"{len(inputs)} inputs are given, the model has {len(ports)}")
         arrays = [_to_array(each) for each in inputs]

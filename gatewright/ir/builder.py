@@ -137,7 +137,11 @@ class Builder:
 
         if value.format == spec.format:
             return value
-        return self.map(lambda term: cast_term(term, value.format, spec), value, format=spec.format)
+
+        def rounded(term: Term) -> Term:
+            return cast_term(term, value.format, spec)
+
+        return self.map(rounded, value, format=spec.format)
 
     def contract(self, equation: str, left: Value, right: Value) -> Value:
         """A sum of products; see :class:`gatewright.ir.ops.contract.Contract`.
@@ -161,7 +165,11 @@ class Builder:
         codes = self.constant_of(value)
         if codes is not None:
             return self.integers(decoded_integers(value.format, codes), Exact(frac), value.name)
-        return self.map(lambda term: digits(term, value.format).integer, value, frac=frac)
+
+        def integer(term: Term) -> Term:
+            return digits(term, value.format).integer
+
+        return self.map(integer, value, frac=frac)
 
     def align(self, *values: Value) -> tuple[list[Callable[[Term], Term]], int]:
         """Shifts that bring the operands to one fraction (the largest), and that fraction."""

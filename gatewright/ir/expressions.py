@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -68,7 +68,7 @@ class Expression:
         values: list[IntegerArray] = []
         for node in self.nodes:
             if node.op == "input":
-                values.append(widen(np.asarray(operands[node.attributes[0]]), node.interval))
+                values.append(widen(np.asarray(operands[int(node.attributes[0])]), node.interval))
             elif node.op == "constant":
                 values.append(widen(np.asarray(node.attributes[0], dtype=object), node.interval))
             else:
@@ -99,8 +99,9 @@ class Expression:
 
 
 def _short(attribute: Any) -> str:
-    if isinstance(attribute, tuple) and len(attribute) > 4:  # pyright: ignore[reportUnknownArgumentType]
-        return f"<{len(attribute)} entries>"  # pyright: ignore[reportUnknownArgumentType]
+    if isinstance(attribute, tuple):
+        entries = cast(tuple[int, ...], attribute)
+        return f"<{len(entries)} entries>" if len(entries) > 4 else str(entries)
     return str(attribute)
 
 
@@ -298,7 +299,7 @@ class ExpressionBuilder:
         terms: list[Term] = []
         for node in expression.nodes:
             if node.op == "input":
-                terms.append(operands[node.attributes[0]])
+                terms.append(operands[int(node.attributes[0])])
             elif node.op == "constant":
                 terms.append(self.constant(node.attributes[0]))
             elif node.op == "table":

@@ -132,9 +132,8 @@ def _evaluate_table(attributes: Attributes, a: IntegerArray) -> IntegerArray:
 
 
 def _evaluate_leading_zeros(attributes: Attributes, a: IntegerArray) -> IntegerArray:
-    width = attributes[0]
-    length = np.vectorize(lambda v: int(v).bit_length(), otypes=[np.int64])
-    return width - length(a) if a.size else a.astype(np.int64)
+    lengths = [int(each).bit_length() for each in a.flat]
+    return attributes[0] - np.array(lengths, dtype=np.int64).reshape(a.shape)
 
 
 def _compare(function: Any) -> Callable[..., IntegerArray]:
@@ -148,31 +147,53 @@ def _select(_: Attributes, condition: IntegerArray, a: IntegerArray, b: IntegerA
     return np.where(condition != 0, a, b)
 
 
+def _unary_row(name: str, infer: Callable[[Attributes, Interval], Interval],
+               evaluate: Callable[[Attributes, IntegerArray], IntegerArray]) -> ScalarOp:
+    return ScalarOp(name, 1, infer, evaluate)
+
+
+def _binary_row(
+    name: str,
+    infer: Callable[[Attributes, Interval, Interval], Interval],
+    evaluate: Callable[[Attributes, IntegerArray, IntegerArray], IntegerArray],
+    *,
+    commutative: bool = False,
+) -> ScalarOp:
+    return ScalarOp(name, 2, infer, evaluate, commutative)
+
+
+def _leading_zeros(attributes: Attributes, a: Interval) -> Interval:
+    return Interval(attributes[0] - a.high.bit_length(), attributes[0] - a.low.bit_length())
+
+
+def _union(_: Attributes, condition: Interval, a: Interval, b: Interval) -> Interval:
+    return a.union(b)
+
+
 _ROWS = (
-    ScalarOp("add", 2, lambda _, a, b: a + b, lambda _, a, b: a + b, commutative=True),
-    ScalarOp("sub", 2, lambda _, a, b: a - b, lambda _, a, b: a - b),
-    ScalarOp("mul", 2, lambda _, a, b: a * b, lambda _, a, b: a * b, commutative=True),
-    ScalarOp("neg", 1, lambda _, a: -a, lambda _, a: -a),
-    ScalarOp("abs", 1, _absolute, lambda _, a: np.abs(a)),
-    ScalarOp("max", 2, _extreme(max), lambda _, a, b: np.maximum(a, b), commutative=True),
-    ScalarOp("min", 2, _extreme(min), lambda _, a, b: np.minimum(a, b), commutative=True),
-    ScalarOp("shl", 1, lambda t, a: a * Interval.constant(1 << t[0]), lambda t, a: a << t[0]),
-    ScalarOp("shr", 1, _shift_right, lambda t, a: a >> t[0]),
-    ScalarOp("shlv", 2, _shift_left_variable, lambda _, a, s: a << s),
-    ScalarOp("shlw", 2, _shift_left_within, lambda t, a, s: (a << s) & ((1 << t[0]) - 1)),
-    ScalarOp("shrv", 2, _shift_right_variable, lambda _, a, s: a >> s),
-    ScalarOp("eq", 2, _equal, _compare(np.equal), commutative=True),
-    ScalarOp("lt", 2, _less, _compare(np.less)),
-    ScalarOp("le", 2, _at_most, _compare(np.less_equal)),
-    ScalarOp("select", 3, lambda _, c, a, b: a.union(b), _select),
-    ScalarOp("and", 2, _bitwise_and, lambda _, a, b: a & b, commutative=True),
-    ScalarOp("or", 2, _bitwise, lambda _, a, b: a | b, commutative=True),
-    ScalarOp("xor", 2, _bitwise, lambda _, a, b: a ^ b, commutative=True),
-    ScalarOp("round", 1, _round, _evaluate_round),
-    ScalarOp("wrap", 1, _wrap, _evaluate_wrap),
-    ScalarOp("table", 1, _table, _evaluate_table),
-    ScalarOp("lzc", 1, lambda t, a: Interval(t[0] - a.high.bit_length(), t[0] - a.low.bit_length()),
-             _evaluate_leading_zeros),
+    _binary_row("add", lambda _, a, b: a + b, lambda _, a, b: a + b, commutative=True),
+    _binary_row("sub", lambda _, a, b: a - b, lambda _, a, b: a - b),
+    _binary_row("mul", lambda _, a, b: a * b, lambda _, a, b: a * b, commutative=True),
+    _unary_row("neg", lambda _, a: -a, lambda _, a: -a),
+    _unary_row("abs", _absolute, lambda _, a: np.abs(a)),
+    _binary_row("max", _extreme(max), lambda _, a, b: np.maximum(a, b), commutative=True),
+    _binary_row("min", _extreme(min), lambda _, a, b: np.minimum(a, b), commutative=True),
+    _unary_row("shl", lambda t, a: a * Interval.constant(1 << t[0]), lambda t, a: a << t[0]),
+    _unary_row("shr", _shift_right, lambda t, a: a >> t[0]),
+    _binary_row("shlv", _shift_left_variable, lambda _, a, s: a << s),
+    _binary_row("shlw", _shift_left_within, lambda t, a, s: (a << s) & ((1 << t[0]) - 1)),
+    _binary_row("shrv", _shift_right_variable, lambda _, a, s: a >> s),
+    _binary_row("eq", _equal, _compare(np.equal), commutative=True),
+    _binary_row("lt", _less, _compare(np.less)),
+    _binary_row("le", _at_most, _compare(np.less_equal)),
+    ScalarOp("select", 3, _union, _select),
+    _binary_row("and", _bitwise_and, lambda _, a, b: a & b, commutative=True),
+    _binary_row("or", _bitwise, lambda _, a, b: a | b, commutative=True),
+    _binary_row("xor", _bitwise, lambda _, a, b: a ^ b, commutative=True),
+    _unary_row("round", _round, _evaluate_round),
+    _unary_row("wrap", _wrap, _evaluate_wrap),
+    _unary_row("table", _table, _evaluate_table),
+    _unary_row("lzc", _leading_zeros, _evaluate_leading_zeros),
 )
 
 SCALAR_OPS: dict[str, ScalarOp] = {row.name: row for row in _ROWS}

@@ -119,7 +119,8 @@ def _samples_held(network: Network, result: TokenResult) -> int:
 
 def _run(network: Network, tables: _Tables, samples: int, pace: int) -> tuple[TokenResult, NDArray[np.int64]]:
     """One run, and the cycles at which its samples end."""
-    from gatewright.sim.token_loop import run_loop
+    # numba's decorator has no types.
+    from gatewright.sim.token_loop import run_loop  # pyright: ignore[reportUnknownVariableType]
 
     stamps, cycles, peaks, waiting = run_loop(
         tables.kinds, tables.parameters, tables.inputs, tables.outputs, tables.beats, samples, pace, IDLE_LIMIT + pace

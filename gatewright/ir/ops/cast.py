@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gatewright.ir.formats import CastSpec, parse_cast
+from gatewright.ir.formats import CastSpec, ScalarFormat, parse_cast
 from gatewright.ir.intervals import IntegerArray
 from gatewright.ir.operator import Operator, Sample, register
 from gatewright.ir.types import Shape, Value
@@ -39,7 +39,9 @@ class Cast(Operator):
         return builder.cast(operands[0], self.spec)
 
     def evaluate(self, *arrays: IntegerArray) -> IntegerArray:
-        return self.spec.format.decode(self.spec.format.encode(arrays[0], self.spec.rounding, self.spec.overflow))
+        format = self.spec.format
+        assert isinstance(format, ScalarFormat)
+        return format.decode(format.encode(arrays[0], self.spec.rounding, self.spec.overflow))
 
     def torch(self, *arguments: str) -> str:
         return f'gw.cast({arguments[0]}, "{self.spec}")'

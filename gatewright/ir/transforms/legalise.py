@@ -10,6 +10,7 @@ from gatewright.ir.blocks import BlockValue, block_input, legalise_blocks
 from gatewright.ir.builder import Builder, interval_of_codes
 from gatewright.ir.formats import Block, CastSpec, ScalarFormat
 from gatewright.ir.graph import Graph, Node
+from gatewright.ir.operator import RealArray
 from gatewright.ir.ops.cast import Cast
 from gatewright.ir.ops.concat import Concat
 from gatewright.ir.ops.constant import Constant
@@ -121,7 +122,7 @@ def _legalise_node(builder: Builder, node: Node, operands: list[Value]) -> Value
     return op.decompose(builder, *operands)
 
 
-def _fold(builder: Builder, node: Node, op: object, operands: list[Value], constants: list[object]) -> Value:
+def _fold(builder: Builder, node: Node, op: object, operands: list[Value], constants: list[RealArray]) -> Value:
     """Compute an operator on real constants; a cast rounds them into codes."""
     import numpy as np
 
