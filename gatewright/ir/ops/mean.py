@@ -33,7 +33,7 @@ class Mean(Operator):
     keep: bool = False
 
     name = "mean"
-    aten = ("mean.dim", "mean.default", "adaptive_avg_pool1d.default", "adaptive_avg_pool2d.default")
+    aten = ("mean.dim", "mean.default")
     roles = ("input", "weight")
 
     def infer_shape(self, *shapes: Shape) -> Shape:

@@ -1,4 +1,4 @@
-"""fold_batch_norm: batch norms become part of the linear layer before or after them.
+"""fold_batch_norm: batch norms become part of the linear layer before or after them, or the convolution before.
 
 The layer's weight and bias are then computed from the original parameters by operators on parameters,
 so that the printed module still has, and trains, the parameters of the model by their names.
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from gatewright.ir.builder import Builder
 from gatewright.ir.graph import Graph, Node
 from gatewright.ir.ops.batch_norm import BatchNorm
+from gatewright.ir.ops.conv import Conv
 from gatewright.ir.ops.linear import Linear
 from gatewright.ir.ops.parameter_affine import ParameterAffine
 from gatewright.ir.ops.parameter_product import ParameterProduct
@@ -21,8 +22,8 @@ from gatewright.ir.types import Value
 def fold_batch_norm(graph: Graph) -> Graph:
     """Fold every batch norm that can be folded; the others stay as an affine map per channel.
 
-    Before: a linear layer whose result only the batch norm reads. After: linear layers that are its only
-    readers. In both cases the channels must be the features, that is, the only axis of a sample.
+    Before: a convolution or linear layer whose result only the batch norm reads. After: linear layers that are
+    its only readers. Around linear layers the channels must be the features, that is, the only axis of a sample.
     """
     while True:
         folded = _fold_before(graph) or _fold_after(graph)
@@ -35,12 +36,19 @@ def _is_flat_batch_norm(node: Node) -> bool:
     return isinstance(node.op, BatchNorm) and len(node.output.shape) == 1
 
 
+def _scales_channels(node: Node, layer: Node | None) -> bool:
+    """Whether a batch norm's channels are the first axis of the layer's weight."""
+    if not isinstance(node.op, BatchNorm) or layer is None:
+        return False
+    return isinstance(layer.op, Conv) or (isinstance(layer.op, Linear) and len(node.output.shape) == 1)
+
+
 def _fold_before(graph: Graph) -> Graph | None:
     producer, users = graph.producer(), graph.users()
     layers: dict[Value, Node] = {}
     for node in graph.nodes:
-        before = producer.get(node.inputs[0]) if _is_flat_batch_norm(node) else None
-        if before is None or not isinstance(before.op, Linear):
+        before = producer.get(node.inputs[0]) if node.inputs else None
+        if before is None or not _scales_channels(node, before):
             continue
         if len(users[before.output]) == 1 and before.output not in graph.outputs:
             layers[node.output] = before
@@ -64,7 +72,7 @@ def _fold_before(graph: Graph) -> Graph | None:
         if bias:
             shift = builder.add(ParameterAffine(), bias[0], scale, shift, name=f"{name}.folded_bias")
         with builder.at(layer.location, name):
-            return builder.add(Linear(), value, weight, shift)
+            return builder.add(layer.op, value, weight, shift)
 
     return rebuild(graph, visit)
 
