@@ -1,0 +1,99 @@
+"""Hardware equals the golden model for activations and weights in every pair of a table, special codes included."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import gatewright as gw
+from gatewright.ir.formats import Fixed, ScalarFormat, parse_format
+from gatewright.ir.intervals import IntegerArray
+from gatewright.verification import verify
+
+STALLS = ("none", "input", "output", "both")
+
+SCALAR_PAIRS = (
+    ("e4m3", "e4m3"), ("e5m2", "e5m2"), ("e3m2", "e3m2"), ("e2m3", "e2m3"), ("e2m1", "e2m1"), ("e4m3", "e5m2"),
+    ("e4m3", "e2m1"), ("e5m2", "log<4>"), ("e3m2", "ternary"), ("e2m3", "binary"), ("e2m1", "fixed<4,2>"),
+    ("e4m3<ieee>", "e5m2<flush>"), ("e4m3<none,denormal>", "e3m2"), ("bfloat16", "fixed<8,5>"), ("fixed<8,4>", "e4m3"),
+    ("fixed<8,4>", "e2m1"), ("fixed<8,4>", "log<4>"), ("fixed<8,4>", "ternary"), ("fixed<8,4>", "binary"),
+    ("fixed<8,4>", "fixed<3,0>"), ("ufixed<8,4>", "log<5>"), ("fixed<4,2>", "fixed<4,1>"), ("ufixed<3,1>", "ufixed<2,0>"),
+    ("log<5>", "log<5>"), ("log<4>", "e2m3"), ("ternary", "ternary"), ("ternary", "fixed<8,5>"), ("binary", "binary"),
+    ("binary", "fixed<8,5>"), ("binary", "ternary"), ("binary01", "binary"), ("fixed<12,8>", "fixed<12,9>"),
+)  # fmt: skip
+BLOCK_PAIRS = (
+    ("mxint8<8>", "mxint8<8>"), ("mxfp8<8>", "mxfp8<8>"), ("mxfp8_e5m2<8>", "mxfp8_e5m2<8>"), ("mxfp6<8>", "mxfp6_e2m3<8>"),
+    ("mxfp4<8>", "mxfp4<8>"), ("mxint8<8>", "mxfp4<8>"), ("e4m3", "mxfp4<8>"), ("mxfp8<8>", "fixed<8,5>"),
+    ("fixed<8,4>", "mxint6<8>"), ("block<fixed<6,5>,e8m0,16>", "block<fixed<4,3>,e5m0,16>"), ("mxfp4<16>", "nvfp4"),
+    ("block<log<4>,e8m0,8>", "block<log<4>,e8m0,8>"), ("block<e4m3<bias=9>,e6m0,8>", "mxint4<8>"),
+    ("fixed<8,4>", "block<e2m1,e8m0,8x16>"), ("mxint8<8>", "ternary"), ("binary", "mxfp4<8>"),
+)  # fmt: skip
+
+
+class Small(nn.Module):
+    """Two layers; the weights are large enough to use every format."""
+
+    def __init__(self, inputs: int, hidden: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(inputs)
+        self.first = nn.Linear(inputs, hidden)
+        self.second = nn.Linear(hidden, 5)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(torch.relu(self.first(x)))
+
+
+def compiled(activation: str, weight: str, inputs: int, hidden: int, interval: int) -> gw.Design:
+    model = Small(inputs, hidden).eval()
+    format = parse_format(weight)
+    if isinstance(format, Fixed):
+        low, high = (float(format.decode(np.asarray([code]))[0]) for code in format.code_interval())
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.clamp_(low, high)
+    formats = {"default": {"input": activation, "weight": weight, "bias": "fixed<10,4>"}}
+    return gw.compile(model, (torch.randn(2, inputs),), formats, interval=interval)
+
+
+def random_codes(design: gw.Design, samples: int) -> list[IntegerArray]:
+    """Codes of every input port: all of them equally likely, and runs of the highest, where specials are."""
+    generator = np.random.default_rng(4)
+    found: list[IntegerArray] = []
+    for value in design.integer_graph.inputs:
+        assert isinstance(value.format, ScalarFormat)
+        low, high = value.format.code_interval()
+        codes = generator.integers(low, high + 1, size=(samples, *value.shape))
+        if value.name.endswith("_scale"):
+            middle = (low + high) // 2
+            near = generator.integers(middle - 6, middle + 7, size=codes.shape)
+            codes = np.where(generator.random(codes.shape) < 0.85, near, codes)
+        extreme = generator.choice([low, high, high - 1, (low + high) // 2], size=codes.shape)
+        found.append(np.where(generator.random(codes.shape) < 0.1, extreme, codes))
+    return found
+
+
+def check(design: gw.Design) -> None:
+    codes = random_codes(design, 10)
+    for stalls in STALLS:
+        found = verify(design, codes, stalls, 1)
+        if stalls == "none":
+            assert (found.interval, found.latency) == (design.interval, design.latency)
+
+
+@pytest.mark.parametrize(("activation", "weight"), SCALAR_PAIRS, ids="-".join)
+def test_linear_in_scalar_formats(activation: str, weight: str) -> None:
+    check(compiled(activation, weight, 13, 7, 20))
+
+
+@pytest.mark.parametrize(("activation", "weight"), BLOCK_PAIRS, ids="-".join)
+def test_linear_in_block_formats(activation: str, weight: str) -> None:
+    design = compiled(activation, weight, 32, 16, 48)
+    check(design)
+    real = torch.randn(6, 32) * 2
+    with torch.no_grad():
+        assert torch.equal(design.module(real).double(), design(real))
