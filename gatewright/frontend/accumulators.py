@@ -29,7 +29,7 @@ INPUT_BITS = 8
 def with_accumulators(graph: Graph, rules: Rules, constants: dict[Value, RealArray]) -> Graph:
     """``graph`` with the accumulator of every product of block formats filled in.
 
-    ``constants`` are the real values of the constants. Raises GW0352 where two block sizes meet and GW0358
+    ``constants`` are the real values of the constants. Raises GW0382 where two block sizes meet and GW0358
     where an accumulator is not in fixed point.
     """
     problems = Collector()
@@ -63,7 +63,7 @@ def _with_accumulator(
     if not isinstance(spec.format, Fixed) or spec.format.frac is None:
         problems.add(
             diagnostic(
-                "GW0358",
+                "GW0388",
                 f"the accumulator {spec.format} is not a fixed-point format with all its bits given",
                 location=node.location,
                 note="blocks are added as integers of one weight",
@@ -96,7 +96,7 @@ def _window(weights: RealArray | None, size: int) -> Fixed:
 def _mixed_sizes(node: Node, specs: list[CastSpec]) -> Diagnostic:
     shown = " and ".join(str(spec.format) for spec in specs)
     return diagnostic(
-        "GW0352",
+        "GW0382",
         f"{node.op.name}: {shown} have blocks of different sizes",
         location=node.location,
         note="both sides of a product must change their scale at the same elements",

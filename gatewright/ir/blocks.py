@@ -43,12 +43,12 @@ class BlockValue:
 
 
 def block_shape(format: Block, shape: Shape, role: str) -> Shape:
-    """``shape`` with its last axis split into blocks; GW0350 where they do not fill it."""
+    """``shape`` with its last axis split into blocks; GW0380 where they do not fill it."""
     size = format.sizes[-1]
     length = shape[-1] if shape else 1
     if length % size:
         raise error(
-            "GW0350",
+            "GW0380",
             f"{role}: blocks of {size} do not fill an axis of {length}",
             note=f"{format} shares one scale among {size} elements, and hardware sends whole blocks",
             help=f"pad the axis to {-(-length // size) * size}, or choose a block size that divides {length}",
@@ -60,7 +60,7 @@ def block_input(builder: Builder, name: str, shape: Shape, format: Block) -> Blo
     """A port in a block format: one stream of elements, and one of scales."""
     if len(format.sizes) > 1:
         raise error(
-            "GW0351",
+            "GW0381",
             f"input {name}: {format} has blocks over {len(format.sizes)} axes",
             help="use blocks along one axis for activations; two-dimensional blocks are for weights",
         )
@@ -120,7 +120,7 @@ def _common_blocks(value: Value | BlockValue, weight: Value | BlockValue) -> tup
     sizes = [each.format.sizes[-1] for each in (value, weight) if isinstance(each, BlockValue)]
     if len(set(sizes)) > 1:
         raise error(
-            "GW0352",
+            "GW0382",
             f"linear: blocks of {sizes[0]} and of {sizes[1]} meet in one product",
             note="both sides of a product must change their scale at the same elements",
             help="choose one block size for input and weight",
@@ -186,7 +186,7 @@ def quantise_blocks(builder: Builder, value: Value, spec: CastSpec) -> BlockValu
     magnitudes = builder.map(lambda term: term.absolute(), blocks, frac=blocks.frac)
     if not isinstance(format.scale, PowerOfTwo):
         raise error(
-            "GW0353",
+            "GW0383",
             f"{value.name}: a scale in {format.scale} needs a division",
             help="quantise an activation inside the model to blocks with a power-of-two scale, such as mxfp4",
         )
@@ -206,7 +206,7 @@ def _with_binary_scale(builder: Builder, blocks: Value, together: Value, spec: C
     least, most = max(highest - largest, 0), min(width - 1, highest)
     if most < least:
         raise error(
-            "GW0354",
+            "GW0384",
             f"{blocks.name}: its values lie outside the reach of {format.scale}",
             note=f"the largest magnitude needs the scale code {highest}, codes run from 0 to {largest}",
             help="use a scale format with more exponent bits",
@@ -240,7 +240,7 @@ def legalise_blocks(builder: Builder, node: Node, operands: list[Value | BlockVa
         return None
     if not isinstance(op, Linear) or op.accumulator is None or first is None:
         raise error(
-            "GW0356",
+            "GW0386",
             f"{op.name} reads an operand in a block format",
             location=node.location,
             note="block formats are for the operands of matrix products",
@@ -255,7 +255,7 @@ def _cast(builder: Builder, node: Node, spec: CastSpec, value: Value | BlockValu
     if isinstance(value, BlockValue):
         if value.format == spec.format:
             return value
-        raise error("GW0357", f"a cast from {value.format} to {spec.format} has no hardware", location=node.location)
+        raise error("GW0387", f"a cast from {value.format} to {spec.format} has no hardware", location=node.location)
     assert value is not None
     if not value.type.is_real:
         return quantise_blocks(builder, value, spec)

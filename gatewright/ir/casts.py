@@ -66,7 +66,7 @@ def _ternary_code(term: Term, source: Format, spec: CastSpec) -> Term:
     """-1, 0 and 1 in two bits; wrapping around would be a division by 3."""
     if spec.overflow == Overflow.WRAP:
         raise error(
-            "GW0312",
+            "GW0314",
             f"cast to {spec}: wrapping into three values has no hardware",
             note="it is the remainder of a division by 3",
             help="use saturate or saturate_zero",

@@ -55,6 +55,11 @@ def coded_format(value: Value) -> ScalarFormat | None:
     return format if isinstance(format, ScalarFormat) and not is_plain(format) else None
 
 
+def has_zero(format: Format) -> bool:
+    """Whether zero, as padding needs it, is a value of the format; its code is then 0."""
+    return is_plain(format) or (isinstance(format, ScalarFormat) and format.has_zero)
+
+
 def lowest_exponent(format: Format) -> int:
     """The exponent of the unit in which decoded integers of ``format`` are counted."""
     if isinstance(format, Fixed | Exact):

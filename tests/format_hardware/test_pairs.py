@@ -48,14 +48,35 @@ class Small(nn.Module):
         return self.second(torch.relu(self.first(x)))
 
 
-def compiled(activation: str, weight: str, inputs: int, hidden: int, interval: int) -> gw.Design:
-    model = Small(inputs, hidden).eval()
+class Convolutions(nn.Module):
+    """Two convolutions, the first padded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(8)
+        self.first = nn.Conv2d(3, 5, 3, padding=1)
+        self.second = nn.Conv2d(5, 4, 3)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(torch.relu(self.first(x)))
+
+
+def fitted(model: nn.Module, weight: str) -> nn.Module:
+    """The model with its parameters in the range of a fixed-point format, which compilation insists on."""
     format = parse_format(weight)
     if isinstance(format, Fixed):
         low, high = (float(format.decode(np.asarray([code]))[0]) for code in format.code_interval())
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.clamp_(low, high)
+    return model.eval()
+
+
+def compiled(activation: str, weight: str, inputs: int, hidden: int, interval: int) -> gw.Design:
+    model = fitted(Small(inputs, hidden), weight)
     formats = {"default": {"input": activation, "weight": weight, "bias": "fixed<10,4>"}}
     return gw.compile(model, (torch.randn(2, inputs),), formats, interval=interval)
 
@@ -97,3 +118,10 @@ def test_linear_in_block_formats(activation: str, weight: str) -> None:
     real = torch.randn(6, 32) * 2
     with torch.no_grad():
         assert torch.equal(design.module(real).double(), design(real))
+
+
+@pytest.mark.parametrize(("activation", "weight"), SCALAR_PAIRS, ids="-".join)
+def test_convolution_in_scalar_formats(activation: str, weight: str) -> None:
+    model = fitted(Convolutions(), weight)
+    formats = {"default": {"input": activation, "weight": weight, "bias": "fixed<10,4>"}}
+    check(gw.compile(model, (torch.randn(2, 3, 6, 5),), formats, interval=160))

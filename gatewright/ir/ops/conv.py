@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gatewright.diagnostics import error
+from gatewright.ir.decoding import has_zero
 from gatewright.ir.expressions import Term
 from gatewright.ir.operator import Operator, Sample, register
 from gatewright.ir.ops.window import Window
@@ -34,6 +35,7 @@ class Conv(Operator):
     groups: int = 1
 
     name = "conv"
+    takes_codes = True
     aten = ("conv1d.default", "conv1d.padding", "conv2d.default", "conv2d.padding")
     roles = ("input", "weight", "bias")
 
@@ -86,6 +88,8 @@ class Conv(Operator):
 
     def decompose(self, builder: Builder, *operands: Value) -> Value:
         value, weight = operands[0], operands[1]
+        if any(amounts != (0, 0) for amounts in self.padding) and not has_zero(value.format):
+            value = builder.decoded(value)
         kernel, outputs = weight.shape[2:], weight.shape[0]
         value = channels_last(builder, value)
         is_point = all(
@@ -107,12 +111,13 @@ class Conv(Operator):
             total = builder.contract(f"{rows} {taps} g c, g n c {taps} -> {rows} g n", value, weight)
             total = builder.reshape(total, (*spatial, outputs))
         if len(operands) == 3:
-            (shift_total, shift_bias), frac = builder.align(total, operands[2])
+            offset = builder.decoded(operands[2])
+            (shift_total, shift_bias), frac = builder.align(total, offset)
 
             def add_bias(total: Term, bias: Term) -> Term:
                 return shift_total(total) + shift_bias(bias)
 
-            total = builder.map(add_bias, total, operands[2], frac=frac)
+            total = builder.map(add_bias, total, offset, frac=frac)
         return channels_first(builder, total)
 
     def torch(self, *arguments: str) -> str:

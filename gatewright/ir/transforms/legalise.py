@@ -90,7 +90,7 @@ def legalise(graph: Graph) -> Legalised:
 
 def _block_output(name: str, value: BlockValue, source: Value):  # noqa: ANN202
     return diagnostic(
-        "GW0355",
+        "GW0385",
         f"output {name} is in the block format {value.format}",
         location=source.location,
         note="an output port carries one stream of numbers",
