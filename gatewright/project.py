@@ -95,18 +95,31 @@ def _write_files(design: Design, folder: Path) -> None:
         generator.integers(value.interval.low, value.interval.high + 1, (TESTBENCH_SAMPLES, *value.shape))
         for value in design.integer_graph.inputs
     ]
-    expected = golden.evaluate(design.integer_graph, codes)
+    codes = design.schedule.carried(codes)
+    expected = golden.evaluate(design.schedule.graph, codes)
     simulation = folder / "simulation"
     simulation.mkdir()
     channels = [*network.inputs, *network.outputs]
     for channel, array in zip(channels, [*codes, *expected], strict=True):
         words = to_words(np.asarray(array), channel.layout, channel.value.width)
         (simulation / f"{channel.name}.hex").write_text(_hex_lines(words, channel.width))
-    ports = [
-        {"name": port.name, "direction": port.direction, "width": port.width, "bytes": port.bytes,
-         "words": TESTBENCH_SAMPLES * port.beats, "beats": port.beats}
-        for port in ports_of(network)
-    ]
+    ports: list[dict[str, object]] = []
+    for port, channel in zip(ports_of(network), channels, strict=True):
+        layout = channel.layout
+        used = layout.elements - (layout.beats_per_row - 1) * layout.lanes
+        ports.append(
+            {
+                "name": port.name,
+                "direction": port.direction,
+                "width": port.width,
+                "bytes": port.bytes,
+                "words": TESTBENCH_SAMPLES * port.beats,
+                "beats": port.beats,
+                "beats_per_row": layout.beats_per_row,
+                "padded": layout.is_padded,
+                "tail": f"{port.width}'h{(1 << used * channel.value.width) - 1:x}",
+            }
+        )
     text = templates().get_template("testbench.sv.j2").render(
         header=header(f"testbench of {hardware.top}", Location(), "see the top level"),
         top=hardware.top,

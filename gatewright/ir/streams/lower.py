@@ -47,10 +47,14 @@ class Lowering:
         self._location = Location()
 
     # ---- names and values --------------------------------------------------------------------
-    def fresh(self, hint: str) -> str:
-        """A new lower-case SystemVerilog identifier made from ``hint``."""
+    def fresh(self, hint: str, alone: bool = False) -> str:
+        """A new lower-case SystemVerilog identifier made from ``hint``.
+
+        Names of streams and units stand before a suffix or behind a prefix; one that stands ``alone``
+        must not be a keyword.
+        """
         base = re.sub(r"[^a-z0-9_]", "_", hint.lower()).strip("_") or "stream"
-        base = f"n{base}" if base[0].isdigit() or is_reserved(base) else base
+        base = f"n{base}" if base[0].isdigit() or (alone and is_reserved(base)) else base
         name, count = base, 1
         while name in self._names:
             count += 1
@@ -191,7 +195,7 @@ class Lowering:
             outputs.append(self._output(value, name))
         problems.raise_if_any()
         return Network(
-            self.fresh(self.graph.name), tuple(inputs), tuple(outputs), tuple(self.components), self.graph.output_names
+            self.fresh(self.graph.name, alone=True), tuple(inputs), tuple(outputs), tuple(self.components), self.graph.output_names
         )
 
     def _substitute(self, node: Node) -> None:
