@@ -18,7 +18,8 @@ namespace {
 
 constexpr int kDepth = 128, kWarps = 4, kRing = 3, kHeads = 4;
 constexpr int kEntry = kDepth + 2;     // maximum, sum, 128 values
-constexpr int kStage = 8 * 512 + 128;  // 8 copies of 16 bytes a lane, then 4 bytes of scales a lane
+constexpr int kPitch = 144;                       // between the tokens' keys: spread over the banks
+constexpr int kStage = 16 * kPitch + 2048 + 128;  // keys, values, scales of 16 tokens
 constexpr int kQueues = kWarps * kRing * kStage;
 
 __device__ __forceinline__ uint32_t fma2(uint32_t a, uint32_t b, uint32_t c) {
@@ -31,7 +32,7 @@ __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
     return (uint32_t)__cvta_generic_to_shared(pointer);
 }
 __device__ __forceinline__ void copy16(uint32_t to, const void* from) {
-    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
 }
 __device__ __forceinline__ void copy4(uint32_t to, const void* from) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
@@ -166,18 +167,18 @@ __global__ void __launch_bounds__(kWarps * 32, 4) attention_decode(const Argumen
             const uint32_t stage = shared_address(queue + slot * kStage);
             const int first = tile * 16, last = args.length - 1;  // tokens past the end are read as the last
 #pragma unroll
-            for (int half = 0; half < 2; ++half) {
-                const uint8_t* from = args.key_codes + (base + min(first + row + half * 8, last)) * kDepth + part * 16;
-                copy16(stage + (half * 2) * 512 + lane * 16, from);
-                copy16(stage + (half * 2 + 1) * 512 + lane * 16, from + 64);
+            for (int j = 0; j < 4; ++j) {
+                const int token = j * 4 + (lane >> 3);
+                copy16(stage + token * kPitch + (lane & 7) * 16,
+                       args.key_codes + (base + min(first + token, last)) * kDepth + (lane & 7) * 16);
             }
 #pragma unroll
             for (int j = 0; j < 4; ++j) {
                 const int token = min(first + part * 2 + (j & 1) + (j >> 1) * 8, last);
-                copy16(stage + (4 + j) * 512 + lane * 16, args.value_codes + (base + token) * kDepth + row * 16);
+                copy16(stage + 16 * kPitch + j * 512 + lane * 16, args.value_codes + (base + token) * kDepth + row * 16);
             }
             const uint8_t* scales = lane < 16 ? args.key_scales : args.value_scales;
-            copy4(stage + 4096 + lane * 4, scales + (base + min(first + (lane & 15), last)) * 4);
+            copy4(stage + 16 * kPitch + 2048 + lane * 4, scales + (base + min(first + (lane & 15), last)) * 4);
         }
         commit();
     };
@@ -191,15 +192,15 @@ __global__ void __launch_bounds__(kWarps * 32, 4) attention_decode(const Argumen
         asm volatile("cp.async.wait_group %0;" ::"n"(kRing - 1) : "memory");
         __syncwarp();  // the scales were copied by other lanes
         const uint8_t* stage = queue + slot * kStage;
-        const uint4* mine = (const uint4*)stage + lane;
-        const uint8_t* scales = stage + 4096;
+        const uint4* mine = (const uint4*)(stage + 16 * kPitch) + lane;
+        const uint8_t* scales = stage + 16 * kPitch + 2048;
 
         float score[2] = {};
         const uint32_t powers[2] = {*(const uint32_t*)(scales + row * 4), *(const uint32_t*)(scales + row * 4 + 32)};
 #pragma unroll
         for (int block = 0; block < 4; ++block) {
-            const uint8_t* place = stage + (block >> 1) * 512 + row * 64 + (block & 1) * 32 + part * 8;
-            const uint2 top = *(const uint2*)place, bottom = *(const uint2*)(place + 1024);
+            const uint8_t* place = stage + row * kPitch + block * 32 + part * 8;
+            const uint2 top = *(const uint2*)place, bottom = *(const uint2*)(place + 8 * kPitch);
             int c[4];
             mma_int8(c, top.x, bottom.x, top.y, bottom.y, q[block][0], q[block][1]);
 #pragma unroll
@@ -233,7 +234,7 @@ __global__ void __launch_bounds__(kWarps * 32, 4) attention_decode(const Argumen
         const uint32_t b0 = transpose8x8(pack(score[0], 0.0f));  // tokens 0 .. 7
         const uint32_t b1 = transpose8x8(pack(score[1], 0.0f));  // tokens 8 .. 15
 
-        const uint4 word[4] = {mine[4 * 32], mine[5 * 32], mine[6 * 32], mine[7 * 32]};
+        const uint4 word[4] = {mine[0], mine[32], mine[64], mine[96]};
         uint32_t power[2];
 #pragma unroll
         for (int pair = 0; pair < 2; ++pair) {

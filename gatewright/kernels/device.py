@@ -47,16 +47,6 @@ def native() -> bool:
 
 
 @cache
-def _capability(index: int) -> tuple[int, int]:
-    return torch.cuda.get_device_capability(index)
-
-
-def overlaps(value: Tensor) -> bool:
-    """Whether a launch may begin before its predecessor ends (Hopper's dependent launch)."""
-    return value.is_cuda and not INTERPRET and _capability(value.device.index or 0)[0] >= 9
-
-
-@cache
 def processors(index: int) -> int:
     """Streaming multiprocessors of a GPU; 4 where there is none, to exercise persistent loops."""
     if not torch.cuda.is_available():

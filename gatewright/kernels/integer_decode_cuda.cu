@@ -1,4 +1,4 @@
-// y[M, N] = x[M, K] . w[N, K]^T for M = 1 .. 16 and weights in MXINT8 or MXFP4, through the int8 tensor cores.
+// y[M, N] = x[M, K] . w[N, K]^T for M = 1 .. 4 and weights in MXINT8 or MXFP4, through the int8 tensor cores.
 //
 // The weights need no decoding, or nearly none: MXINT8 codes are int8 already, and twice an E2M1 value is an integer
 // of at most 12 that one byte permutation looks up. x is split, once a block of 32, into two digits of 8 bits in units of
@@ -19,7 +19,7 @@
 namespace {
 
 enum Format { kMxint8 = 0, kMxfp4 = 2 };
-constexpr int kPitch = 80;               // bytes between a chunk's rows of 64 bytes: spread over the banks
+constexpr int kPitch = 144;              // bytes between a chunk's rows of 128 bytes: spread over the banks
 constexpr int kSlot = 16 * kPitch;       // a warp's chunk of 16 rows
 constexpr int kMagic = 0x4B400000;       // 1.5 x 2^23 in float32
 constexpr float kMagicValue = 12582912.0f;
@@ -28,7 +28,7 @@ __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
     return (uint32_t)__cvta_generic_to_shared(pointer);
 }
 __device__ __forceinline__ void copy16(uint32_t to, const void* from) {
-    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
 }
 __device__ __forceinline__ void commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int PENDING>
@@ -135,7 +135,7 @@ __device__ __forceinline__ float split_block(const __nv_bfloat16* x, uint8_t* di
 template <int FORMAT, int TILES, int ROWGROUPS, int KGROUPS, int RING, int BLOCKS>
 __global__ void __launch_bounds__(ROWGROUPS * KGROUPS * 32, BLOCKS) integer_decode(const Arguments args) {
     using S = Shape<TILES, ROWGROUPS, KGROUPS, RING>;
-    constexpr int kChunk = FORMAT == kMxfp4 ? 128 : 64;  // k in 64 bytes of a row
+    constexpr int kChunk = FORMAT == kMxfp4 ? 256 : 128;  // k in 128 bytes of a row: whole lines
     constexpr int kPerChunk = kChunk / 32;
     extern __shared__ __align__(16) uint8_t memory[];
     uint8_t* const scales = memory + S::kFront;
@@ -145,8 +145,9 @@ __global__ void __launch_bounds__(ROWGROUPS * KGROUPS * 32, BLOCKS) integer_deco
     const int rowgroup = warp / KGROUPS, kgroup = warp % KGROUPS;
     const int row = lane >> 2, part = lane & 3;
     const int split = blockIdx.x, first = blockIdx.y * S::kRows;
-    const int units = args.k / 128;
-    const int begin = units * split / args.splits * 128, depth = units * (split + 1) / args.splits * 128 - begin;
+    const int units = args.k / kChunk;
+    const int begin = units * split / args.splits * kChunk;
+    const int depth = units * (split + 1) / args.splits * kChunk - begin;
     const int blocks = depth / 32;
     uint8_t* const digits = scales + S::kRows * args.scale_stride;  // [block][row of x][high, low][32]
     float* const x_units = (float*)(digits + (size_t)blocks * args.m * 64);  // [block][row of x]
@@ -154,15 +155,19 @@ __global__ void __launch_bounds__(ROWGROUPS * KGROUPS * 32, BLOCKS) integer_deco
     const int count = (depth / kChunk - kgroup + KGROUPS - 1) / KGROUPS;
 
     uint8_t* const queue = memory + warp * (RING * kSlot);
-    const uint32_t target = shared_address(queue) + row * kPitch + part * 16;
-    const int n0 = min(first + rowgroup * 16 + row, args.n - 1), n1 = min(first + rowgroup * 16 + row + 8, args.n - 1);
-    const size_t offset = (size_t)(FORMAT == kMxfp4 ? begin / 2 : begin) + kgroup * 64 + part * 16;
-    const uint8_t* const code0 = args.codes + n0 * stride + offset;
-    const uint8_t* const code1 = args.codes + n1 * stride + offset;
+    // Eight lanes copy a row's line, four rows at a time.
+    const uint32_t target = shared_address(queue) + (lane >> 3) * kPitch + (lane & 7) * 16;
+    const uint8_t* code[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+        const int n = min(first + rowgroup * 16 + j * 4 + (lane >> 3), args.n - 1);  // rows past the end are not stored
+        code[j] = args.codes + n * stride + (FORMAT == kMxfp4 ? begin / 2 : begin) + kgroup * 128 + (lane & 7) * 16;
+    }
     auto fetch = [&](int i, int slot) {
         if (i < count) {
-            copy16(target + slot * kSlot, code0 + (size_t)i * (KGROUPS * 64));
-            copy16(target + slot * kSlot + 8 * kPitch, code1 + (size_t)i * (KGROUPS * 64));
+#pragma unroll
+            for (int j = 0; j < 4; ++j)
+                copy16(target + slot * kSlot + j * 4 * kPitch, code[j] + (size_t)i * (KGROUPS * 128));
         }
         commit();
     };
@@ -277,7 +282,8 @@ int odd_stride(int bytes) { return ((bytes + 15) / 16 | 1) * 16; }
 template <int FORMAT, int TILES, int ROWGROUPS, int KGROUPS, int RING, int BLOCKS>
 int launch(Arguments args, cudaStream_t stream) {
     using S = Shape<TILES, ROWGROUPS, KGROUPS, RING>;
-    const int depth = (args.k / 128 + args.splits - 1) / args.splits * 128;
+    constexpr int kChunk = FORMAT == kMxfp4 ? 256 : 128;
+    const int depth = (args.k / kChunk + args.splits - 1) / args.splits * kChunk;
     args.scale_stride = odd_stride(depth / 8);
     const int bytes = S::kFront + S::kRows * args.scale_stride + depth / 32 * args.m * 68;
     const auto kernel = integer_decode<FORMAT, TILES, ROWGROUPS, KGROUPS, RING, BLOCKS>;
@@ -300,27 +306,21 @@ int launch(Arguments args, cudaStream_t stream) {
     return (int)cudaLaunchKernelEx(&config, kernel, (const Arguments)args);
 }
 
-template <int FORMAT, int TILES>
+template <int FORMAT>
 int choose(const Arguments& args, int shape, cudaStream_t stream) {
     switch (shape) {
-        case 0: return launch<FORMAT, TILES, 1, 8, 4, 3>(args, stream);
-        case 1: return launch<FORMAT, TILES, 2, 4, 4, 3>(args, stream);
-        case 2: return launch<FORMAT, TILES, 4, 2, 4, 3>(args, stream);
-        case 3: return launch<FORMAT, TILES, 8, 1, 4, 3>(args, stream);
-        case 4: return launch<FORMAT, TILES, 1, 4, 8, 4>(args, stream);
-        default: return launch<FORMAT, TILES, 2, 2, 8, 4>(args, stream);
+        case 0: return launch<FORMAT, 1, 1, 8, 2, 3>(args, stream);
+        case 1: return launch<FORMAT, 1, 1, 8, 3, 2>(args, stream);
+        case 2: return launch<FORMAT, 1, 2, 4, 2, 3>(args, stream);
+        case 3: return launch<FORMAT, 1, 2, 4, 3, 2>(args, stream);
+        case 4: return launch<FORMAT, 1, 1, 4, 3, 4>(args, stream);
+        default: return launch<FORMAT, 1, 2, 8, 2, 1>(args, stream);
     }
-}
-
-template <int FORMAT>
-int choose_tiles(const Arguments& args, int shape, cudaStream_t stream) {
-    if (args.m <= 4) return choose<FORMAT, 1>(args, shape, stream);
-    return args.m <= 8 ? choose<FORMAT, 2>(args, shape, stream) : choose<FORMAT, 4>(args, shape, stream);
 }
 
 }  // namespace
 
-// `splits` (1, 2, 4 or 8) blocks of a cluster share K, a multiple of 128. `overlap` allows the launch to begin before
+// `splits` (1, 2, 4 or 8) blocks of a cluster share K, a multiple of 128 (MXFP4: 256). `overlap` allows the launch to begin before
 // its predecessor ends, which must not have written the weights. Returns a cudaError_t.
 extern "C" int integer_decode_product(
     const void* codes, const void* scales, const void* x, const void* bias, void* y, long long m, long long n,
@@ -329,6 +329,5 @@ extern "C" int integer_decode_product(
     const Arguments args{
         (const uint8_t*)codes, (const uint8_t*)scales, (const __nv_bfloat16*)x, (const __nv_bfloat16*)bias,
         (__nv_bfloat16*)y, (int)m, (int)n, (int)k, (int)splits, (int)activation, (int)overlap, 0};
-    return format == kMxint8 ? choose_tiles<kMxint8>(args, (int)shape, stream)
-                             : choose_tiles<kMxfp4>(args, (int)shape, stream);
+    return format == kMxint8 ? choose<kMxint8>(args, (int)shape, stream) : choose<kMxfp4>(args, (int)shape, stream);
 }

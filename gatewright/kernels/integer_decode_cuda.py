@@ -1,4 +1,4 @@
-"""Products of 1 to 16 rows with MXINT8 and MXFP4 weights through the int8 tensor cores, in CUDA C++ for Hopper.
+"""Products of 1 to 4 rows with MXINT8 and MXFP4 weights through the int8 tensor cores, in CUDA C++ for Hopper.
 
 See ``integer_decode_cuda.cu``; :mod:`gatewright.kernels.decode_product_cuda` and
 :mod:`gatewright.kernels.block_product_triton` serve other cases.
@@ -16,7 +16,7 @@ from gatewright.kernels.autotune import tuned
 FORMATS = {"mxint8": 0, "mxfp4": 2}
 ACTIVATIONS = {"none": 0, "relu": 1, "gelu": 2, "silu": 3}
 # The kernel's instances by `shape`: 16-row groups and K groups of warps, and the depth of the queues.
-SHAPES = ((1, 8, 4), (2, 4, 4), (4, 2, 4), (8, 1, 4), (1, 4, 8), (2, 2, 8))
+SHAPES = ((1, 8, 2), (1, 8, 3), (2, 4, 2), (2, 4, 3), (1, 4, 3), (2, 8, 2))
 SHARED_LIMIT = 227 * 1024
 CLUSTERS = (1, 2, 4, 8)
 # Weights that an earlier launch has read, with their version: they are complete, and a launch may fetch
@@ -24,34 +24,38 @@ CLUSTERS = (1, 2, 4, 8)
 _settled: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
-def shared_bytes(rows: int, depth: int, shape: int, splits: int) -> int:
+def chunk_of(form: str) -> int:
+    """k in the 128 bytes of a row that a warp takes at a time."""
+    return 256 if form == "mxfp4" else 128
+
+
+def shared_bytes(rows: int, depth: int, form: str, shape: int, splits: int) -> int:
     """Shared memory of one block, as the kernel lays it out: queues or sums, scales, digits of x."""
     row_groups, k_groups, ring = SHAPES[shape]
-    part = -(-(depth // 128) // splits) * 128
-    columns = 4 if rows <= 4 else 8 if rows <= 8 else 16
-    queues = row_groups * k_groups * ring * 1280
-    sums = k_groups * columns * (16 * row_groups + 1) * 4 + 16
+    part = -(-(depth // chunk_of(form)) // splits) * chunk_of(form)
+    queues = row_groups * k_groups * ring * 2304
+    sums = k_groups * 4 * (16 * row_groups + 1) * 4 + 16
     return max(queues, sums) + 16 * row_groups * (part // 8 + 32) + part // 32 * rows * 68
 
 
-def candidates(rows: int, depth: int) -> list[dict[str, int]]:
+def candidates(rows: int, depth: int, form: str) -> list[dict[str, int]]:
     """The instances and cluster sizes that fit this product, the usual best first."""
     found = [
         {"shape": shape, "splits": splits}
         for shape in range(len(SHAPES))
         for splits in CLUSTERS
-        if splits <= depth // 128 and shared_bytes(rows, depth, shape, splits) <= SHARED_LIMIT
+        if splits <= depth // chunk_of(form) and shared_bytes(rows, depth, form, shape, splits) <= SHARED_LIMIT
     ]
     target = 75 * 1024  # three blocks to a multiprocessor
-    return sorted(found, key=lambda each: max(0, shared_bytes(rows, depth, each["shape"], each["splits"]) - target))
+    return sorted(found, key=lambda each: max(0, shared_bytes(rows, depth, form, each["shape"], each["splits"]) - target))
 
 
 def serves(x: Tensor, depth: int, form: str) -> bool:
     """Whether the CUDA kernel exists for this product and can be built here."""
-    fits = x.is_cuda and x.dtype == torch.bfloat16 and 1 <= x.shape[0] <= 16 and depth % 128 == 0 and depth > 0
-    if not (fits and form in FORMATS and torch.cuda.get_device_capability(x.device)[0] == 9):
+    fits = x.is_cuda and x.dtype == torch.bfloat16 and 1 <= x.shape[0] <= 4 and form in FORMATS
+    if not (fits and depth > 0 and depth % chunk_of(form) == 0 and torch.cuda.get_device_capability(x.device)[0] == 9):
         return False
-    return bool(candidates(x.shape[0], depth)) and cuda_build.library("integer_decode_cuda") is not None
+    return bool(candidates(x.shape[0], depth, form)) and cuda_build.library("integer_decode_cuda") is not None
 
 
 def _may_overlap(codes: Tensor, scales: Tensor) -> int:
@@ -75,7 +79,7 @@ def launch_integer_decode(
     out = torch.empty((rows, columns), dtype=torch.bfloat16, device=x.device)
     if columns == 0:
         return out
-    options = candidates(rows, depth)
+    options = candidates(rows, depth, form)
     default = options[0]
     # Narrow layers split K further, so that every multiprocessor has work.
     blocks = device.ceil_div(columns, 16 * SHAPES[default["shape"]][0])

@@ -38,13 +38,8 @@ def rows_kernel(
     HAS_WEIGHT: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     NATIVE: tl.constexpr,
-    OVERLAP: tl.constexpr,
 ):
     """Rows ``program``, ``program + programs`` ... of a [rows, WIDTH] matrix, TURNS of them."""
-    if OVERLAP:
-        # The launch began before its predecessor's end; nothing is read or written before this.
-        tl.extra.cuda.gdc_wait()
-        tl.extra.cuda.gdc_launch_dependents()
     column = tl.arange(0, PADDED)
     within = column < WIDTH
     first = tl.program_id(0).to(tl.int64)
@@ -119,7 +114,6 @@ def launch_rows(
     ]
     if padded >= 4096 and device.native():
         options += [{"TURNS": turns, "num_warps": padded // 1024, "maxnreg": 64} for turns in (1, 2, 4)]
-    overlap = device.overlaps(values)
     unused = values  # a pointer that the kernel never reads
 
     def run(config: dict[str, int]) -> None:
@@ -138,8 +132,6 @@ def launch_rows(
             HAS_WEIGHT=weight is not None,
             HAS_BIAS=bias is not None,
             NATIVE=device.native(),
-            OVERLAP=overlap,
-            **({"launch_pdl": True} if overlap else {}),
             **config,
         )
 
