@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from gatewright.backends.synthesis import SynthesisResult
+    from gatewright.backends.triton.golden import GoldenProgram
     from gatewright.backends.verilog.emit import Hardware
     from gatewright.report import Report
     from gatewright.schedule import Schedule
@@ -92,10 +93,27 @@ class Design:
     # ---- software --------------------------------------------------------------------------
     @cached_property
     def module(self) -> Any:
-        """The quantised nn.Module: trains, and its forward equals the hardware bit for bit."""
-        from gatewright.backends.torch.build import build_module
+        """The quantised nn.Module: trains, and its forward equals the hardware bit for bit.
 
-        return build_module(self.graph, self._original)
+        In evaluation without gradients on a CUDA device it runs the printed kernels.
+        """
+        from gatewright.backends.torch.build import build_module
+        from gatewright.backends.triton.inference import Inference
+
+        module = build_module(self.graph, self._original)
+        module.infer_with(Inference(self.graph))
+        return module
+
+    @cached_property
+    def program(self) -> GoldenProgram:
+        """The golden model as GPU kernels: ``design(x)`` on CUDA tensors runs it."""
+        from gatewright.backends.triton.golden import GoldenProgram
+
+        return GoldenProgram(self.graph, self.legalised)
+
+    def kernels(self, batch: int = 1024) -> str:
+        """The source of the GPU kernels that run for batches of this size."""
+        return self.program.source(batch)
 
     @property
     def integer_graph(self) -> Graph:
@@ -133,16 +151,24 @@ class Design:
         return reals
 
     def __call__(self, *inputs: Any) -> Any:
-        """The golden model's outputs as real numbers: a float64 tensor, or a tuple of them."""
+        """The golden model's outputs as real numbers: a float64 tensor, or a tuple of them.
+
+        On CUDA tensors it runs as kernels there, with the same bits.
+        """
         import torch
 
         from gatewright.sim import golden
 
+        given = self._given(inputs)
+        if any(isinstance(each, torch.Tensor) and each.is_cuda for each in given):
+            found = self.program(*given)
+            return found[0] if len(found) == 1 else found
         reals = self.decode(golden.evaluate(self.integer_graph, self.encode(*inputs)))
         tensors = tuple(torch.from_numpy(np.ascontiguousarray(each)) for each in reals)
         return tensors[0] if len(tensors) == 1 else tensors
 
-    def _arrays(self, inputs: tuple[Any, ...]) -> list[Any]:
+    def _given(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """One input for each port: given one by one, in one tuple or list, or by name."""
         ports = self.graph.inputs
         if len(inputs) == 1 and isinstance(inputs[0], Mapping):
             named = cast(Mapping[str, Any], inputs[0])
@@ -154,8 +180,11 @@ class Design:
             inputs = tuple(cast(Sequence[Any], inputs[0]))
         if len(inputs) != len(ports):
             raise error("GW0901", f"{len(inputs)} inputs are given, the model has {len(ports)}")
-        arrays = [_to_array(each) for each in inputs]
-        for port, array in zip(ports, arrays, strict=True):
+        return inputs
+
+    def _arrays(self, inputs: tuple[Any, ...]) -> list[Any]:
+        arrays = [_to_array(each) for each in self._given(inputs)]
+        for port, array in zip(self.graph.inputs, arrays, strict=True):
             if array.shape[1:] != port.shape:
                 raise error(
                     "GW0902",

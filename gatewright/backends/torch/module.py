@@ -8,7 +8,7 @@ import linecache
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,18 @@ from gatewright.backends.torch.cast import cast
 from gatewright.backends.torch.wide import Region, register_regions
 
 _Forward = TypeVar("_Forward", bound=Callable[..., Any])
+
+
+class Inference(Protocol):
+    """Another way to compute a module's forward, with the same values."""
+
+    def serves(self, module: nn.Module, inputs: tuple[Any, ...]) -> bool:
+        """Whether it can compute this call."""
+        ...
+
+    def __call__(self, forward: Callable[..., Any], module: nn.Module, inputs: tuple[Any, ...]) -> Any:
+        """What ``forward(module, *inputs)`` returns, or None where it cannot compute the model."""
+        ...
 
 
 class Container(nn.Module):
@@ -40,6 +52,7 @@ class Module(Container):
         super().__init__()
         self._quantised: dict[tuple[int, str], tuple[Tensor, int, int, Tensor]] = {}
         self._regions: tuple[Region, ...] = ()
+        self.inference: Inference | None = None
 
     def declare(self, path: str, shape: Sequence[int], trainable: bool = True, saved: bool = True) -> None:
         """Add a parameter (or buffer) under its dotted ``path``, with containers on the way."""
@@ -59,7 +72,7 @@ class Module(Container):
         if torch.compiler.is_compiling() or self.training or torch.is_grad_enabled():
             return cast(parameter, spec)
         key = (id(parameter), spec)
-        version = 0 if parameter.is_inference() else parameter._version
+        version = 0 if parameter.isinference() else parameter._version
         kept = self._quantised.get(key)
         if kept is not None and kept[0] is parameter and kept[1:3] == (version, parameter.data_ptr()):
             return kept[3]
@@ -72,13 +85,17 @@ class Module(Container):
         self._regions = tuple(regions)
         register_regions(self._regions)
 
+    def infer_with(self, inference: Inference | None) -> None:
+        """Let ``inference`` compute the calls that it serves, with the same values; copies and pickles go without."""
+        self.inference = inference
+
     def train(self, mode: bool = True) -> Module:
         """As in PyTorch; also forgets the kept weights."""
         self._quantised.clear()
         return super().train(mode)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_quantised": {}}
+        return {**self.__dict__, "_quantised": {}, "inference": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -98,6 +115,11 @@ def exact_arithmetic(forward: _Forward) -> _Forward:
         if torch.compiler.is_compiling():
             with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
                 return forward(self, *arguments, **named)
+        inference = self.inference
+        if inference is not None and not named and inference.serves(self, arguments):
+            found = inference(forward, self, arguments)
+            if found is not None:
+                return found
         if not _is_mixed():
             return forward(self, *arguments, **named)
         with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):

@@ -98,7 +98,7 @@ class KernelSource:
     name: str
     text: str
     tables: tuple[IntegerArray, ...]
-    placed: dict[torch.device, list[Tensor]] = field(default_factory=dict)
+    placed: dict[torch.device, list[Tensor]] = field(default_factory=dict[torch.device, list[Tensor]])
 
 
 def offset_text(coordinates: Sequence[str], strides: Sequence[int]) -> str:
@@ -108,7 +108,8 @@ def offset_text(coordinates: Sequence[str], strides: Sequence[int]) -> str:
         for name, stride in zip(coordinates, strides, strict=True)
         if stride
     ]
-    return f"({' + '.join(terms)})" if terms else f"({coordinates[-1]} * 0)"
+    text = " + ".join(terms) if terms else f"{coordinates[-1]} * 0"
+    return text if text.isidentifier() else f"({text})"
 
 
 def collapse(sizes: Sizes, strides: Sequence[Sequence[int]]) -> tuple[Sizes, list[tuple[int, ...]]]:

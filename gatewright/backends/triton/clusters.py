@@ -25,7 +25,7 @@ class Group:
 
     nodes: list[Node]
     shape: Shape | None = None
-    needs: set[Group] = field(default_factory=lambda: set[Group]())
+    needs: set[Group] = field(default_factory=set["Group"])
 
     @property
     def is_rows(self) -> bool:
@@ -34,7 +34,8 @@ class Group:
 
     def reaches(self, other: Group) -> bool:
         """Whether this group runs after ``other``."""
-        pending, seen = [self], {self}
+        pending: list[Group] = [self]
+        seen: set[Group] = {self}
         while pending:
             for each in pending.pop().needs:
                 if each is other:
@@ -86,10 +87,8 @@ def _candidates(
             if isinstance(first.op, Contract) and alone and node.output.shape == value.shape:
                 found.append(group)
         elif _is_row_reduction(node):
-            if group.shape == value.shape or (
-                group.nodes == [first] and isinstance(first.op, Map) and is_narrow(first.op.expression)
-            ):
-                found.append(group)
+            lone_map = group.nodes == [first] and isinstance(first.op, Map) and is_narrow(first.op.expression)
+            found += [group] if lone_map or group.shape == value.shape else []
     return found
 
 

@@ -75,7 +75,7 @@ class EncodeKernel:
         return codec.encode(reals)[0].to(self.stored)
 
     def print(self, format: Fixed) -> KernelSource:
-        """The kernel: exact in float64, because the scaling is by a power of two and what is far off is clipped first."""
+        """The kernel: exact in float64, because it scales by a power of two and clips what is far off first."""
         low, high = format.code_interval()
         low = max(low, -high) if self.spec.overflow is Overflow.SATURATE_SYMMETRIC else low
         function = f"encode_{identifier(self.name)}"
@@ -85,7 +85,8 @@ class EncodeKernel:
                 f'"""%{self.name} as {self.spec}"""',
                 "place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)",
                 "inside = place < count",
-                f"value = tl.load(reals + place, mask=inside, other=0.0).to(tl.float64) * {2.0**format.fraction_bits!r}",
+                "real = tl.load(reals + place, mask=inside, other=0.0).to(tl.float64)",
+                f"value = real * {2.0**format.fraction_bits!r}",
                 "value = tl.where(value == value, value, 0.0)  # NaN has no code and counts as 0",
                 f"value = tl.minimum(tl.maximum(value, {float(low - 1)}), {float(high + 1)})",
                 "below = tl.floor(value)",

@@ -5,10 +5,10 @@ import triton.language as tl
 
 
 @triton.jit
-def bit_length(value, WIDE: tl.constexpr):
-    """Bits of integers that are not negative, by halving; WIDE where they can exceed 31 bits."""
+def bit_length(value, wide: tl.constexpr):
+    """Bits of integers that are not negative, by halving; wide where they can exceed 31 bits."""
     length = value * 0
-    if WIDE:
+    if wide:
         large = value >= 4294967296
         length += tl.where(large, 32, 0)
         value = tl.where(large, value >> 32, value)
@@ -26,3 +26,9 @@ def bit_length(value, WIDE: tl.constexpr):
     value = tl.where(large, value >> 2, value)
     # What is left is 0..3, of 0, 1, 2 and 2 bits.
     return length + tl.where(value >= 2, 2, value)
+
+
+@triton.jit
+def bitwise_or(left, right):
+    """What a reduction of kind ``or`` combines with."""
+    return left | right

@@ -191,7 +191,7 @@ def print_expression(expression: Expression, operands: Sequence[str], mask: str,
     tables: list[tuple[str, IntegerArray]] = []
     for index, node in enumerate(expression.nodes):
         if node.op == "input":
-            names.append(operands[node.attributes[0]])
+            names.append(operands[int(node.attributes[0])])
         elif node.op == "constant":
             value = int(node.attributes[0])
             names.append(str(value) if value >= 0 else f"({value})")

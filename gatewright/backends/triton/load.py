@@ -22,7 +22,7 @@ HEADER = '''"""Printed by gatewright; every kernel states its operands."""
 import triton
 import triton.language as tl
 
-from gatewright.backends.triton.device_code import bit_length
+from gatewright.backends.triton.device_code import bit_length, bitwise_or
 '''
 
 

@@ -41,7 +41,7 @@ class MapKernel:
         self.stored = storage_type(expression.interval)
         read = {node.attributes[0]: node.interval for node in expression.nodes if node.op == "input"}
         uses = expression.uses()
-        self.read = [
+        self.read: list[int] = [
             node.attributes[0]
             for index, node in enumerate(expression.nodes)
             if node.op == "input" and uses[index]

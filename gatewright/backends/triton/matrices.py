@@ -34,7 +34,7 @@ def digit_count(interval: Interval, offset: bool) -> int:
     if offset and offset_for(interval) is not None:
         return 1
     count, low, high = 1, interval.low, interval.high
-    while not (-128 <= low and high <= 127):
+    while not (low >= -128 and high <= 127):
         count, low, high = count + 1, (low + 128) >> 8, (high + 128) >> 8
     return count
 
@@ -49,7 +49,7 @@ def balanced_digits(codes: Tensor, interval: Interval, offset: bool) -> Digits:
     parts: list[Tensor] = []
     wide = codes.to(torch.int64)
     low, high = interval.low, interval.high
-    while not (-128 <= low and high <= 127):
+    while not (low >= -128 and high <= 127):
         wide = wide + 128
         parts.append(((wide & 255) - 128).to(torch.int8))
         wide = wide >> 8
@@ -94,7 +94,7 @@ def _int_mm(left: Tensor, right: Tensor) -> Tensor:
     more = -depth % 16
     padded_left = torch.nn.functional.pad(left, (0, more, 0, max(32 - rows, 0)))
     padded_right = torch.nn.functional.pad(right, (0, more, 0, -columns % 16))
-    return torch._int_mm(padded_left.contiguous(), padded_right.contiguous().t())[:rows, :columns]  # pyright: ignore[reportPrivateUsage]
+    return torch._int_mm(padded_left.contiguous(), padded_right.contiguous().t())[:rows, :columns]  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
 
 
 def restore(held: Held, names: tuple[str, ...], result: tuple[str, ...], extents: dict[str, int]) -> Held:

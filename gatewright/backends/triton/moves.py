@@ -42,10 +42,7 @@ def move(node: Node, tensors: list[Tensor], batch: int) -> Tensor:
         case Window():
             return _windows(op, first.to(stored))
         case Reduce():
-            axes = tuple(axis + 1 for axis in op.axes)
-            if op.kind == "sum":
-                return first.sum(dim=axes, keepdim=True, dtype=torch.int64).to(stored)
-            return (torch.amax if op.kind == "max" else torch.amin)(first, dim=axes, keepdim=True)
+            return _reduced(op, first, stored)
         case _:
             raise TypeError(f"{op.name} moves nothing")
 
@@ -60,3 +57,27 @@ def _windows(op: Window, codes: Tensor) -> Tensor:
     taps = [stride * step for stride, step in zip(spatial, op.dilation, strict=True)]
     shape = (padded.shape[0], *positions, *op.kernel, padded.shape[-1])
     return padded.as_strided(shape, (first, *steps, *taps, last), padded.storage_offset())
+
+
+def _reduced(op: Reduce, codes: Tensor, stored: torch.dtype) -> Tensor:
+    axes = tuple(axis + 1 for axis in op.axes)
+    match op.kind:
+        case "sum":
+            return codes.sum(dim=axes, keepdim=True, dtype=torch.int64).to(stored)
+        case "max":
+            return torch.amax(codes, dim=axes, keepdim=True)
+        case "min":
+            return torch.amin(codes, dim=axes, keepdim=True)
+        case _:
+            for axis in axes:
+                codes = _or_along(codes, axis)
+            return codes.to(stored)
+
+
+def _or_along(codes: Tensor, axis: int) -> Tensor:
+    """The bitwise or along an axis, by halves."""
+    while (size := codes.shape[axis]) > 1:
+        half = size // 2
+        first, second = codes.narrow(axis, 0, half), codes.narrow(axis, half, half)
+        codes = torch.cat([first | second, codes.narrow(axis, 2 * half, size - 2 * half)], dim=axis)
+    return codes

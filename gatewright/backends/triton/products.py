@@ -73,7 +73,7 @@ class Roles:
 
 def offset_for(interval: Interval) -> int | None:
     """What is taken from codes so that they fit int8; None where they span more than 256 values."""
-    if -128 <= interval.low and interval.high <= 127:
+    if interval.low >= -128 and interval.high <= 127:
         return 0
     return interval.low + 128 if interval.high - interval.low <= 255 else None
 
@@ -97,7 +97,7 @@ class ProductKernel:
         uses = expression.uses()
         reads = [(node.attributes[0], node.interval) for index, node in enumerate(expression.nodes)
                  if node.op == "input" and uses[index]]  # fmt: skip
-        self.read = [index for index, _ in reads if index != position]
+        self.read: list[int] = [index for index, _ in reads if index != position]
         self.intervals = [interval for index, interval in reads if index != position]
         self.sources: dict[Any, KernelSource] = {}
 
@@ -227,15 +227,19 @@ class ProductKernel:
         a_place = offset_text(list(names), strides[0][3])
         b_place = offset_text([_renamed(each) for each in names], strides[1][3])
         left_offset, right_offset = self.offsets
-        first = f"tl.load(left_base + {a_place}, mask=(row < M) & (index < {depth}), other={left_offset})"
-        second = f"tl.load(right_base + {b_place}, mask=(column < N) & (down < {depth}), other={right_offset})"
+        first = f"tl.load(left_base + {a_place}, mask={{}}, other={left_offset})"
+        second = f"tl.load(right_base + {b_place}, mask={{}}, other={right_offset})"
         found = [
             "index = step * BK + tl.arange(0, BK)[None, :]",
             "down = step * BK + tl.arange(0, BK)[:, None]",
             *lines,
             *(_renamed(line) for line in lines),
-            f"a = {_moved(first, left_offset)}",
-            f"b = {_moved(second, right_offset)}",
+            f"if {depth} % BK == 0:",
+            f"    a = {_moved(first.format('row < M'), left_offset)}",
+            f"    b = {_moved(second.format('column < N'), right_offset)}",
+            "else:",
+            f"    a = {_moved(first.format(f'(row < M) & (index < {depth})'), left_offset)}",
+            f"    b = {_moved(second.format(f'(column < N) & (down < {depth})'), right_offset)}",
             "if NATIVE:",
             "    total = tl.dot(a, b, total, out_dtype=tl.int32)",
             "else:",

@@ -140,12 +140,14 @@ class RowsKernel:
         assert isinstance(op, Reduce)
         (source,) = node.inputs
         work = register_type(node.output.interval)
-        neutral = {"sum": 0, "max": source.interval.low, "min": source.interval.high}[op.kind]
+        neutral = {"max": source.interval.low, "min": source.interval.high}.get(op.kind, 0)
         value = names[source]
         if register_type(source.interval) != work:
             value = f"{value}.to(tl.{work})"
         result = f"n{index}"
-        body = f"tl.{op.kind}(tl.where(inside, {value}, {neutral}), axis=1)[:, None].to(tl.{work})"
+        row = f"tl.where(inside, {value}, {neutral})"
+        found = f"tl.reduce({row}, 1, bitwise_or)" if op.kind == "or" else f"tl.{op.kind}({row}, axis=1)"
+        body = f"{found}[:, None].to(tl.{work})"
         return [f"{result} = {body}"], result
 
     def _store(

@@ -1,0 +1,80 @@
+"""A compiled model on the GPU, from real inputs to real outputs: equal to the golden model bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gatewright.backends.torch.codecs import make_codec
+from gatewright.backends.triton.convert import EncodeKernel, decode
+from gatewright.backends.triton.load import HEADER
+from gatewright.backends.triton.program import Codes, Program
+from gatewright.diagnostics import Collector
+from gatewright.ir.formats import Block, CastSpec, ScalarFormat
+from gatewright.ir.graph import Graph
+from gatewright.ir.transforms.legalise import Legalised, input_casts
+from gatewright.ir.types import Value
+from gatewright.kernels.arguments import check_devices, check_shape
+
+
+class GoldenProgram:
+    """The golden model of a quantised graph as kernels; ``legalised`` is its integer level."""
+
+    def __init__(self, graph: Graph, legalised: Legalised) -> None:
+        self.ports = graph.inputs
+        self.program = Program(legalised.graph)
+        self.outputs = legalised.graph.outputs
+        specs = input_casts(graph, Collector())
+        self._specs: dict[Value, CastSpec] = dict(specs)
+        self._blocks = {value: legalised.blocks[value] for value in graph.inputs if value in legalised.blocks}
+        self._encoders = {
+            value: EncodeKernel(value.name, spec) for value, spec in specs.items() if value not in self._blocks
+        }
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The outputs as float64 tensors [batch, ...] on the inputs' device, for real inputs, batch leading.
+
+        Raises GW0503 where devices differ or no kernel runs there, and GW0505 for wrong shapes.
+        """
+        names = [value.name for value in self.ports]
+        check_devices(**dict(zip(names, inputs, strict=True)))
+        for value, given in zip(self.ports, inputs, strict=True):
+            check_shape(value.name, given, [inputs[0].shape[0] if inputs[0].ndim else None, *value.shape],
+                        "the batch comes first; the other axes are those of the example")  # fmt: skip
+        where = inputs[0].device
+        found = self.program(*self.encode(inputs))
+        return tuple(decode(codes, _scalar(value), where) for value, codes in zip(self.outputs, found, strict=True))
+
+    def encode(self, inputs: Sequence[Tensor]) -> list[Codes]:
+        """The codes of the integer graph's inputs; a block format's are its elements and its scales."""
+        codes: list[Codes] = []
+        for value, reals in zip(self.ports, inputs, strict=True):
+            if value not in self._blocks:
+                codes.append(self._encoders[value](reals))
+                continue
+            spec, block = self._specs[value], self._blocks[value]
+            assert isinstance(spec.format, Block)
+            codec = make_codec(spec.format, None, spec.rounding, spec.overflow)
+            elements, scales = codec.encode(reals)
+            assert scales is not None
+            codes += [elements.reshape(-1, *block.elements.shape), scales.reshape(-1, *block.scales.shape)]
+        return codes
+
+    def source(self, batch: int = 1024) -> str:
+        """The kernels' text for batches of this size, the ports' casts first."""
+        ports = [each.source.text for each in self._encoders.values() if each.source is not None]
+        text = self.program.source(batch)
+        return "\n\n".join([HEADER, *ports, text.removeprefix(HEADER).lstrip()])
+
+
+def _scalar(value: Value) -> ScalarFormat:
+    assert isinstance(value.format, ScalarFormat)
+    return value.format
+
+
+def as_tensors(inputs: Sequence[object], where: torch.device) -> list[Tensor]:
+    """Inputs beside a tensor on the GPU: arrays and numbers go there, tensors stay where they are."""
+    return [each if isinstance(each, Tensor) else torch.from_numpy(np.asarray(each)).to(where) for each in inputs]
