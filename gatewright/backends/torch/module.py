@@ -72,7 +72,7 @@ class Module(Container):
         if torch.compiler.is_compiling() or self.training or torch.is_grad_enabled():
             return cast(parameter, spec)
         key = (id(parameter), spec)
-        version = 0 if parameter.isinference() else parameter._version
+        version = 0 if parameter.is_inference() else parameter._version
         kept = self._quantised.get(key)
         if kept is not None and kept[0] is parameter and kept[1:3] == (version, parameter.data_ptr()):
             return kept[3]
