@@ -29,7 +29,7 @@ INPUT_BITS = 8
 def with_accumulators(graph: Graph, rules: Rules, constants: dict[Value, RealArray]) -> Graph:
     """``graph`` with the accumulator of every product of block formats filled in.
 
-    ``constants`` are the real values of the constants. Raises GW0382 where two block sizes meet and GW0358
+    ``constants`` are the real values of the constants. Raises GW0382 where two block sizes meet and GW0388
     where an accumulator is not in fixed point.
     """
     problems = Collector()

@@ -161,21 +161,42 @@ def _contract(component: ContractUnit, prefix: str) -> Printed:
     return printed
 
 
+def packing_parameters(product: Product, sides: tuple[str, str]) -> list[tuple[str, str]]:
+    """The parameters of ``gw_dot`` that describe packed operands and their multiplier."""
+    listed = [
+        ("Hard", str(int(product.hard))),
+        ("ProductWidth", str(product.width)),
+        ("ExponentMax", str(product.exponent_max)),
+    ]
+    for side, packing in zip(sides, (product.left, product.right), strict=True):
+        listed += [
+            (f"HasSign{side}", str(int(packing.negative))),
+            (f"Exponent{side}", str(packing.exponent)),
+            (f"Width{side}", str(packing.width)),
+            (f"Signed{side}", str(int(packing.signed))),
+            (f"Unit{side}", str(int(packing.unit))),
+        ]
+    return listed + _table_parameters(product)
+
+
 def _product_parameters(product: Product) -> list[tuple[str, str]]:
-    """The parameters that describe packed operands and their multiplier."""
+    """The parameters of ``gw_contract`` that describe packed operands and their multiplier."""
     parameters = {"Hard": int(product.hard), "ProductWidth": product.width, "ExponentMax": product.exponent_max}
     for name, packing in (("Data", product.left), ("Weight", product.right)):
         parameters[f"{name}Negative"] = int(packing.negative)
         parameters[f"{name}Exponent"] = packing.exponent
         parameters[f"{name}Unit"] = int(packing.unit)
-    listed = [(name, str(value)) for name, value in parameters.items()]
-    if product.table is not None:
-        bits = product.width * len(product.table)
-        word = 0
-        for each in reversed(product.table):
-            word = (word << product.width) | (each & ((1 << product.width) - 1))
-        listed += [("TableBits", str(bits)), ("Products", f"{bits}'h{word:x}")]
-    return listed
+    return [(name, str(value)) for name, value in parameters.items()] + _table_parameters(product)
+
+
+def _table_parameters(product: Product) -> list[tuple[str, str]]:
+    if product.table is None:
+        return []
+    bits = product.width * len(product.table)
+    word = 0
+    for each in reversed(product.table):
+        word = (word << product.width) | (each & ((1 << product.width) - 1))
+    return [("TableBits", str(bits)), ("Products", f"{bits}'h{word:x}")]
 
 
 def _line_buffer(component: LineBuffer, _: str) -> Printed:

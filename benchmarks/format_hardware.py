@@ -1,0 +1,118 @@
+"""Number formats in hardware: LUTs of a block's dot product, of the block quantiser, and of a layer in every pair.
+
+Everything goes through Yosys 0.70, synth_xilinx -family xcup -nodsp unless a row says otherwise. Peers are the
+modules of MX-for-FPGA (2024) in the same flow.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import gatewright as gw
+from benchmarks.common import Row, at_most
+from gatewright.backends.synthesis import SynthesisResult, synthesise
+from gatewright.backends.verilog.emit import emit
+from gatewright.backends.verilog.dots import dot_module
+from gatewright.ir.blocks import quantise_blocks
+from gatewright.ir.builder import Builder, interval_of_codes
+from gatewright.ir.formats import Fixed, ScalarFormat, parse_cast, parse_format
+from gatewright.ir.streams.folding import fold
+from gatewright.ir.streams.lower import lower
+from gatewright.ir.targets import Target
+from gatewright.ir.transforms.fuse_maps import fuse_maps
+from gatewright.ir.transforms.normalise import normalise
+from gatewright.ir.types import Type, Value
+from gatewright.sim.sizing import size_fifos
+
+DOTS = {
+    "MXINT8": ("fixed<8,6>", 4900, 5454),
+    "E4M3": ("e4m3", 4400, 5459),
+    "E5M2": ("e5m2", 6500, 8065),
+    "E3M2": ("e3m2", 2400, 3013),
+    "E2M3": ("e2m3", 2100, 2589),
+    "E2M1": ("e2m1", 800, 1343),
+}
+"""Element format, goal and peer of the dot product of 32 pairs."""
+QUANTISERS = {"mxint8": (2400, 450, 2671), "mxfp8": (3500, 600, 4420), "mxfp4": (2400, 450, 3477)}
+"""Goals at 32 and at 4 lanes, and the peer at 32 lanes (from bfloat16)."""
+PAIRS = (
+    "fixed<8,4>/fixed<8,6>", "mxint8/mxint8", "mxfp4/mxfp4", "fixed<8,4>/ternary", "fixed<8,4>/binary", "binary/binary",
+    "e4m3/e4m3", "e5m2/e5m2", "e3m2/e3m2", "e2m3/e2m3", "e2m1/e2m1", "e4m3/e2m1", "e4m3/mxfp4", "mxfp8/mxfp8",
+    "mxfp8_e5m2/mxfp8_e5m2", "mxfp6/mxfp6", "mxfp6_e2m3/mxfp6_e2m3", "nvfp4/nvfp4", "mxint8/mxfp4", "fixed<8,4>/fixed<4,2>",
+    "fixed<4,2>/fixed<4,2>", "fixed<8,4>/e2m1", "fixed<8,4>/log<4>", "fixed<8,4>/mxint4", "ternary/ternary",
+    "block<fixed<6,5>,e8m0,16>/block<fixed<6,5>,e8m0,16>",
+)  # fmt: skip
+LAYER_GOALS = {"mxfp4/mxfp4": 0.60, "fixed<8,4>/ternary": 0.35, "fixed<8,4>/binary": 0.15}
+"""Most LUTs without DSP, as a share of the fixed 8-bit layer's without DSP."""
+
+
+def dot_product(name: str, size: int = 32) -> SynthesisResult:
+    """A registered dot product of ``size`` pairs of codes, decoding and final sign included."""
+    format = parse_format(name)
+    assert isinstance(format, ScalarFormat)
+    value = Value("operand", Type((size,), format, interval_of_codes(format)))
+    with tempfile.TemporaryDirectory() as folder:
+        paths: list[Path] = []
+        for file, text in dot_module(value, value, size, "dot").items():
+            paths.append(Path(folder) / file)
+            paths[-1].write_text(text)
+        return synthesise(paths, "dot", "xcup", no_dsp=True)
+
+
+def quantiser(name: str, lanes: int, source: str = "fixed<16,8>") -> SynthesisResult:
+    """The quantiser of a stream into blocks of 32, ``lanes`` elements a cycle."""
+    spec = parse_cast(name)
+    builder = Builder("quantiser")
+    format = parse_format(source)
+    assert isinstance(format, ScalarFormat)
+    value = builder.input("x", Type((32,), format, interval_of_codes(format)))
+    block = quantise_blocks(builder, value, spec)
+    graph = fuse_maps(normalise(builder.finish([block.elements, block.scales], ["elements", "scales"])))
+    network, cycles = size_fifos(lower(graph, fold(graph, 32 // lanes), Target("xcup")))
+    hardware = emit(network, "benchmark", cycles.interval, cycles.latency)
+    with tempfile.TemporaryDirectory() as folder:
+        return synthesise(hardware.write(Path(folder)), hardware.top, "xcup", no_dsp=True)
+
+
+def layer(pair: str, no_dsp: bool = True) -> SynthesisResult:
+    """The linear layer 32 to 16 with 32 multipliers; weights are spread over the format's range."""
+    activation, weight = pair.split("/")
+    torch.manual_seed(0)
+    model = nn.Linear(32, 16)
+    format = parse_format(weight)
+    with torch.no_grad():
+        model.weight.copy_(torch.randn(16, 32))
+        if isinstance(format, Fixed):
+            model.weight.mul_(float(format.largest) / 3.0).clamp_(-float(format.largest), float(format.largest))
+    formats = {"default": {"input": activation, "weight": weight, "bias": "fixed<8,4>"}}
+    design = gw.compile(model, (torch.randn(2, 32),), formats, interval=16)
+    return design.synth("xcup", no_dsp=no_dsp)
+
+
+def rows() -> Iterator[Row]:
+    """Dot products, quantisers, and the layer in every pair."""
+    for name, (format, goal, peer) in DOTS.items():
+        found = dot_product(format)
+        yield Row(f"dot product of 32, {name}", found.lut, "LUT", "synthesised", at_most(goal), {"MX-for-FPGA": peer})
+    for name, (wide, narrow, peer) in QUANTISERS.items():
+        for lanes, goal in ((32, wide), (4, narrow)):
+            found = quantiser(name, lanes)
+            peers = {"MX-for-FPGA": float(peer)} if lanes == 32 else {}
+            note = "from fixed<16,8>; the peer's from bfloat16"
+            title = f"block quantiser {name}, {lanes} lanes"
+            yield Row(title, found.lut, "LUT", "synthesised", at_most(goal), peers, note)
+    reference = layer(PAIRS[0])
+    for pair in PAIRS:
+        found = layer(pair)
+        goal = at_most(LAYER_GOALS[pair] * reference.lut) if pair in LAYER_GOALS else None
+        note = f"{found.lut / reference.lut:.0%} of fixed 8-bit, {found.dsp} DSP"
+        yield Row(f"linear 32 to 16, 32 multipliers, {pair}", found.lut, "LUT", "synthesised", goal, note=note)
+    hard = layer(PAIRS[0], no_dsp=False)
+    found = layer("mxint8/mxint8", no_dsp=False)
+    goal = at_most(1.25 * hard.lut)
+    yield Row("linear 32 to 16, mxint8 with DSP", found.lut, "LUT", "synthesised", goal, note=f"{found.dsp} DSP")
