@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 
 from gatewright.diagnostics import GatewrightError
 from gatewright.ir.streams.cells import Fifo
@@ -24,7 +25,7 @@ from gatewright.sim.tokens import TokenResult, simulate_tokens
 
 IN_TRANSIT = 2
 """A deep FIFO holds up to this many beats merely because they pass through it."""
-SEARCH_WORK = 100_000_000
+SEARCH_WORK = 40_000_000
 """Component cycles that the search for smaller buffers may simulate: a few seconds."""
 Depths = Mapping[str, int]
 
@@ -38,15 +39,42 @@ def size_fifos(network: Network) -> tuple[Network, TokenResult]:
     if not sizable:
         return network, simulate_tokens(network)
     unlimited = _resized(network, dict.fromkeys(sizable, UNSIZED))
-    free = simulate_tokens(unlimited)
-    even = simulate_tokens(unlimited, pace=free.interval)
-    depths = {name: max(even.occupancy[name], _least(each), 2) for name, each in sizable.items()}
-    found = _checked(network, depths, free.interval) or _checked(
-        network, {name: max(free.occupancy[name], depth) for name, depth in depths.items()}, free.interval
-    )
+    slowest = max(least_cycles(each) for each in network.components)
+    found = _enough(network, unlimited, sizable, slowest)
     if found is None:
-        return unlimited, free
+        # Something takes longer than its own beats: find out how long.
+        free = simulate_tokens(unlimited)
+        found = _enough(network, unlimited, sizable, free.interval)
+        if found is None:
+            return unlimited, free
     return _Search(network, sizable, found).run()
+
+
+def least_cycles(component: Component) -> int:
+    """The cycles that a component takes for a sample when it never has to wait."""
+    beats = max(channel.layout.beats for channel in (*component.inputs, *component.outputs))
+    timing = component.timing
+    if timing.kind == "window":
+        loops = timing.parameters[0]
+        return prod(timing.parameters[9 : 9 + loops])
+    if timing.kind != "pipeline":
+        return beats
+    runs = [timing.parameters[k : k + 4] for k in range(1, len(timing.parameters), 4)]
+    produced = sum(count for count, _, _, produces in runs if produces)
+    return sum(run[0] for run in runs) * component.outputs[0].layout.beats // max(produced, 1)
+
+
+def _enough(network: Network, unlimited: Network, sizable: Mapping[str, Component], interval: int) -> _Sized | None:
+    """Depths with which the network keeps ``interval``: what the buffers hold when samples come that often."""
+    samples = 4
+    while True:
+        even = simulate_tokens(unlimited, samples, pace=interval)
+        under_way = -(-even.latency // interval)
+        if samples >= under_way + 3:
+            break
+        samples = under_way + 3
+    depths = {name: max(even.occupancy[name], _least(each), 2) for name, each in sizable.items()}
+    return _checked(network, depths, interval)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +136,7 @@ class _Search:
         """Adopt changed depths where they keep the interval; nothing once the work is used up."""
         if self.work > SEARCH_WORK or all(self.best.depths[name] == depth for name, depth in changes.items()):
             return False
-        found = _checked(self.network, {**self.best.depths, **changes}, self.interval, samples=6)
+        found = _checked(self.network, {**self.best.depths, **changes}, self.interval, samples=5)
         cycles = self.best.cycles.cycles if found is None else found.cycles.cycles
         self.work += cycles * len(self.network.components)
         if found is None:
