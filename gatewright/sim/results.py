@@ -48,7 +48,9 @@ class SimulationResult:
 
     @property
     def interval(self) -> float:
-        """Cycles between samples at the outputs: the mean over the run's second half; 0 for one sample."""
-        ends = np.max([self.streams[name].last for name in self.outputs], axis=0).astype(np.int64)
-        half = len(ends) // 2 if len(ends) > 2 else 0
-        return float(ends[-1] - ends[half]) / (len(ends) - 1 - half) if len(ends) > 1 else 0.0
+        """Cycles between samples at the slowest output: the mean over the run's second half; 0 for one sample."""
+        if self.samples < 2:
+            return 0.0
+        half = self.samples // 2 if self.samples > 2 else 0
+        passed = (int(self.streams[name].last[-1]) - int(self.streams[name].last[half]) for name in self.outputs)
+        return max(passed, default=0) / (self.samples - 1 - half)

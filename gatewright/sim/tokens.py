@@ -98,9 +98,9 @@ def simulate_tokens(network: Network, samples: int | None = None, pace: int = 0)
     count = FEWEST_SAMPLES
     while True:
         result, ends = _run(network, tables, count, pace)
-        intervals = np.diff(ends)
-        under_way = -(-result.latency // max(int(intervals[-1]), 1))
-        steady = bool(np.all(intervals[-4:] == intervals[-1]))
+        intervals = np.diff(ends, axis=1)
+        under_way = -(-result.latency // max(int(intervals[:, -1].max()), 1))
+        steady = bool(np.all(intervals[:, -4:] == intervals[:, -1:]))
         if count >= 2 * under_way + FEWEST_SAMPLES or (steady and count >= under_way + FEWEST_SAMPLES):
             return result
         if steady and _samples_held(network, result) < count - 4:
@@ -118,7 +118,10 @@ def _samples_held(network: Network, result: TokenResult) -> int:
 
 
 def _run(network: Network, tables: _Tables, samples: int, pace: int) -> tuple[TokenResult, NDArray[np.int64]]:
-    """One run, and the cycles at which its samples end."""
+    """One run, and the cycles at which its samples end at every output.
+
+    Outputs that share nothing run at their own pace: the slowest gives the interval.
+    """
     # numba's decorator has no types.
     from gatewright.sim.token_loop import run_loop  # pyright: ignore[reportUnknownVariableType]
 
@@ -135,12 +138,12 @@ def _run(network: Network, tables: _Tables, samples: int, pace: int) -> tuple[To
             help="this is a fault of the compiler: please report the model",
         )
     first = min(int(stamps[index, 0, 0]) for index in range(inputs))
-    ends = stamps[-outputs:, :, 1].max(axis=0)
+    ends = stamps[-outputs:, :, 1]
     half = samples // 2 if samples > 2 else 0
-    interval = -(-int(ends[-1] - ends[half]) // max(samples - 1 - half, 1))
+    interval = -(-int((ends[:, -1] - ends[:, half]).max()) // max(samples - 1 - half, 1))
     occupancy = {
         each.name: int(peaks[inputs + index])
         for index, each in enumerate(network.components)
         if each.timing.kind in ("fifo", "window")
     }
-    return TokenResult(int(ends[0]) - first + 1, interval, int(cycles), occupancy), ends
+    return TokenResult(int(ends[:, 0].max()) - first + 1, interval, int(cycles), occupancy), ends
