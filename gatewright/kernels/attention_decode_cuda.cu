@@ -5,7 +5,7 @@
 // they are (rows: tokens, k: a block of 32), the query's two 8-bit digits the columns (see integer_decode_cuda.cu). The
 // weighted values are bfloat16 products with the values transposed (rows: depth, k: tokens), which costs nothing: a lane
 // reads 16 bytes of four tokens, and a byte permutation pairs two tokens' elements as the fragment wants them; they
-// become bfloat16 exactly, their scale included. Every thread keeps its own queue of asynchronous copies in shared memory.
+// become bfloat16 exactly, their scale included. Every warp keeps its own queue of asynchronous copies in shared memory.
 //
 // Several blocks share a head's tokens and leave (maximum, sum, weighted values); the last to finish combines
 // them in order, so that results do not vary. (Clusters would do without memory, but leave processors idle: 124
@@ -18,8 +18,7 @@ namespace {
 
 constexpr int kDepth = 128, kWarps = 4, kRing = 3, kHeads = 4;
 constexpr int kEntry = kDepth + 2;     // maximum, sum, 128 values
-constexpr int kPitch = 144;                       // between the tokens' keys: spread over the banks
-constexpr int kStage = 16 * kPitch + 2048 + 128;  // keys, values, scales of 16 tokens
+constexpr int kStage = 2048 + 2048 + 128;  // keys, values, scales of 16 tokens
 constexpr int kQueues = kWarps * kRing * kStage;
 
 __device__ __forceinline__ uint32_t fma2(uint32_t a, uint32_t b, uint32_t c) {
@@ -166,19 +165,18 @@ __global__ void __launch_bounds__(kWarps * 32, 4) attention_decode(const Argumen
         if (tile < end) {
             const uint32_t stage = shared_address(queue + slot * kStage);
             const int first = tile * 16, last = args.length - 1;  // tokens past the end are read as the last
+            // Eight lanes copy a token's line; its pieces of 16 bytes are swapped about so that the lanes that
+            // read them together find them in different banks.
+            const int piece = lane & 7, quarter = lane >> 3;
 #pragma unroll
             for (int j = 0; j < 4; ++j) {
-                const int token = j * 4 + (lane >> 3);
-                copy16(stage + token * kPitch + (lane & 7) * 16,
-                       args.key_codes + (base + min(first + token, last)) * kDepth + (lane & 7) * 16);
-            }
-#pragma unroll
-            for (int j = 0; j < 4; ++j) {
-                const int token = min(first + part * 2 + (j & 1) + (j >> 1) * 8, last);
-                copy16(stage + 16 * kPitch + j * 512 + lane * 16, args.value_codes + (base + token) * kDepth + row * 16);
+                const size_t from = (base + min(first + j * 4 + quarter, last)) * kDepth + piece * 16;
+                const uint32_t to = stage + (j * 4 + quarter) * kDepth;
+                copy16(to + (piece ^ quarter << 1) * 16, args.key_codes + from);
+                copy16(to + 2048 + (piece ^ ((j * 2 + (quarter >> 1)) & 3) << 1) * 16, args.value_codes + from);
             }
             const uint8_t* scales = lane < 16 ? args.key_scales : args.value_scales;
-            copy4(stage + 16 * kPitch + 2048 + lane * 4, scales + (base + min(first + (lane & 15), last)) * 4);
+            copy4(stage + 4096 + lane * 4, scales + (base + min(first + (lane & 15), last)) * 4);
         }
         commit();
     };
@@ -192,15 +190,15 @@ __global__ void __launch_bounds__(kWarps * 32, 4) attention_decode(const Argumen
         asm volatile("cp.async.wait_group %0;" ::"n"(kRing - 1) : "memory");
         __syncwarp();  // the scales were copied by other lanes
         const uint8_t* stage = queue + slot * kStage;
-        const uint4* mine = (const uint4*)(stage + 16 * kPitch) + lane;
-        const uint8_t* scales = stage + 16 * kPitch + 2048;
+        const uint8_t* scales = stage + 4096;
 
         float score[2] = {};
         const uint32_t powers[2] = {*(const uint32_t*)(scales + row * 4), *(const uint32_t*)(scales + row * 4 + 32)};
 #pragma unroll
         for (int block = 0; block < 4; ++block) {
-            const uint8_t* place = stage + row * kPitch + block * 32 + part * 8;
-            const uint2 top = *(const uint2*)place, bottom = *(const uint2*)(place + 8 * kPitch);
+            const int piece = (block * 2 + (part >> 1)) ^ (row & 3) << 1;
+            const uint8_t* place = stage + row * kDepth + piece * 16 + (part & 1) * 8;
+            const uint2 top = *(const uint2*)place, bottom = *(const uint2*)(place + 8 * kDepth);
             int c[4];
             mma_int8(c, top.x, bottom.x, top.y, bottom.y, q[block][0], q[block][1]);
 #pragma unroll
@@ -234,7 +232,8 @@ __global__ void __launch_bounds__(kWarps * 32, 4) attention_decode(const Argumen
         const uint32_t b0 = transpose8x8(pack(score[0], 0.0f));  // tokens 0 .. 7
         const uint32_t b1 = transpose8x8(pack(score[1], 0.0f));  // tokens 8 .. 15
 
-        const uint4 word[4] = {mine[0], mine[32], mine[64], mine[96]};
+        const uint4* mine = (const uint4*)(stage + 2048 + part * 2 * kDepth + (row ^ part << 1) * 16);
+        const uint4 word[4] = {mine[0], mine[8], mine[64], mine[72]};  // tokens 0, 1, 8, 9 from 2 part
         uint32_t power[2];
 #pragma unroll
         for (int pair = 0; pair < 2; ++pair) {

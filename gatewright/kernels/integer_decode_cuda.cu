@@ -19,7 +19,7 @@
 namespace {
 
 enum Format { kMxint8 = 0, kMxfp4 = 2 };
-constexpr int kPitch = 144;              // bytes between a chunk's rows of 128 bytes: spread over the banks
+constexpr int kPitch = 128;              // bytes of a row in a chunk
 constexpr int kSlot = 16 * kPitch;       // a warp's chunk of 16 rows
 constexpr int kMagic = 0x4B400000;       // 1.5 x 2^23 in float32
 constexpr float kMagicValue = 12582912.0f;
@@ -81,7 +81,7 @@ struct Arguments {
     const __nv_bfloat16* bias;  // [N] or null
     __nv_bfloat16* y;
     int m, n, k, splits, activation, overlap;
-    int scale_stride;  // bytes between rows of float32 scales in shared memory: an odd multiple of 16
+    int scale_stride;  // bytes between rows of scales in shared memory: an odd multiple of 16
 };
 
 template <int TILES, int ROWGROUPS, int KGROUPS, int RING>
@@ -132,12 +132,25 @@ __device__ __forceinline__ float split_block(const __nv_bfloat16* x, uint8_t* di
     return exponent == 255u ? __uint_as_float(0x7FC00000u) : __uint_as_float((exponent - 13u) << 23);
 }
 
+// How a row's pieces of 16 bytes are swapped: lanes read 8 bytes of four rows together, or 4 of eight.
+template <int FORMAT>
+__device__ __forceinline__ int swap(int row) {
+    return FORMAT == kMxfp4 ? row & 7 : (row & 3) << 1;
+}
+
+// Scale `index` of four codes as float32 in the elements' unit; NaN codes are the caller's.
+__device__ __forceinline__ float byte_scale(uint32_t four, int index) {
+    const uint32_t bits = index == 3 ? four >> 1 : four << (23 - 8 * index);
+    return __uint_as_float(max(bits & 0x7F800000u, 0x00400000u)) * 0.015625f;
+}
+
 template <int FORMAT, int TILES, int ROWGROUPS, int KGROUPS, int RING, int BLOCKS>
 __global__ void __launch_bounds__(ROWGROUPS * KGROUPS * 32, BLOCKS) integer_decode(const Arguments args) {
     using S = Shape<TILES, ROWGROUPS, KGROUPS, RING>;
     constexpr int kChunk = FORMAT == kMxfp4 ? 256 : 128;  // k in 128 bytes of a row: whole lines
     constexpr int kPerChunk = kChunk / 32;
     extern __shared__ __align__(16) uint8_t memory[];
+    __shared__ int spoilt[S::kRows];
     uint8_t* const scales = memory + S::kFront;
     asm volatile("griddepcontrol.launch_dependents;");
 
@@ -155,8 +168,9 @@ __global__ void __launch_bounds__(ROWGROUPS * KGROUPS * 32, BLOCKS) integer_deco
     const int count = (depth / kChunk - kgroup + KGROUPS - 1) / KGROUPS;
 
     uint8_t* const queue = memory + warp * (RING * kSlot);
-    // Eight lanes copy a row's line, four rows at a time.
-    const uint32_t target = shared_address(queue) + (lane >> 3) * kPitch + (lane & 7) * 16;
+    // Eight lanes copy a row's line, four rows at a time. Its pieces of 16 bytes are swapped about so that the lanes
+    // that read them together find them in different banks.
+    const uint32_t target = shared_address(queue) + (lane >> 3) * kPitch;
     const uint8_t* code[4];
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
@@ -167,22 +181,30 @@ __global__ void __launch_bounds__(ROWGROUPS * KGROUPS * 32, BLOCKS) integer_deco
         if (i < count) {
 #pragma unroll
             for (int j = 0; j < 4; ++j)
-                copy16(target + slot * kSlot + j * 4 * kPitch, code[j] + (size_t)i * (KGROUPS * 128));
+                copy16(target + slot * kSlot + j * 4 * kPitch + ((lane & 7) ^ swap<FORMAT>(j * 4 + (lane >> 3))) * 16,
+                       code[j] + (size_t)i * (KGROUPS * 128));
         }
         commit();
     };
 #pragma unroll
     for (int i = 0; i < RING; ++i) fetch(i, i);
-    // Scales as float32, four at a time; the elements' unit (2^-6, or half) is part of them.
+    // MXFP4 has its scales as float32 (half a unit included); MXINT8, with more time to decode them, as they are: four
+    // blocks to a multiprocessor fit. A NaN scale spoils its whole row.
     const int words = blocks / 4;
+    if (threadIdx.x < S::kRows) spoilt[threadIdx.x] = 0;
+    __syncthreads();
     for (int i = threadIdx.x; i < S::kRows * words; i += S::kWarps * 32) {
         const int r = i / words, w = i % words;
         const size_t n = min(first + r, args.n - 1);
         const uint32_t four = __ldg((const uint32_t*)(args.scales + n * (args.k / 32) + begin / 32) + w);
-        const float unit = FORMAT == kMxfp4 ? 0.5f : 0.015625f;
-        *(float4*)(scales + r * args.scale_stride + w * 16) =
-            make_float4(power(four & 0xFF, unit), power(four >> 8 & 0xFF, unit), power(four >> 16 & 0xFF, unit),
-                        power(four >> 24, unit));
+        uint8_t* const place = scales + r * args.scale_stride;
+        if (FORMAT == kMxint8) {
+            *(uint32_t*)(place + w * 4) = four;
+            if (__vcmpeq4(four, 0xFFFFFFFFu)) spoilt[r] = 1;
+        } else {
+            *(float4*)(place + w * 16) = make_float4(power(four & 0xFF, 0.5f), power(four >> 8 & 0xFF, 0.5f),
+                                                     power(four >> 16 & 0xFF, 0.5f), power(four >> 24, 0.5f));
+        }
     }
     asm volatile("griddepcontrol.wait;" ::: "memory");
     for (int i = threadIdx.x; i < args.m * blocks; i += S::kWarps * 32) {
@@ -200,6 +222,11 @@ __global__ void __launch_bounds__(ROWGROUPS * KGROUPS * 32, BLOCKS) integer_deco
         __syncwarp();  // lanes read what others copied
         const uint8_t* const stage = queue + slot * kSlot + row * kPitch;
         const int base = (kgroup + i * KGROUPS) * kPerChunk;
+        uint32_t four[2];
+        if (FORMAT == kMxint8) {
+            four[0] = *(const uint32_t*)(my_scales + base);
+            four[1] = *(const uint32_t*)(my_scales + 8 * args.scale_stride + base);
+        }
 #pragma unroll
         for (int b = 0; b < kPerChunk; ++b) {
             const int block = base + b;
@@ -207,13 +234,16 @@ __global__ void __launch_bounds__(ROWGROUPS * KGROUPS * 32, BLOCKS) integer_deco
             float scale[2];
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
+                const uint8_t* const line = stage + half * 8 * kPitch;
                 if (FORMAT == kMxfp4) {
-                    decode_e2m1(*(const uint32_t*)(stage + half * 8 * kPitch + b * 16 + part * 4), a[half], a[2 + half]);
+                    decode_e2m1(*(const uint32_t*)(line + (b ^ swap<FORMAT>(row)) * 16 + part * 4), a[half], a[2 + half]);
+                    scale[half] = *(const float*)(my_scales + half * 8 * args.scale_stride + block * 4);
                 } else {
-                    const uint2 v = *(const uint2*)(stage + half * 8 * kPitch + b * 32 + part * 8);
+                    const int piece = (b * 2 + (part >> 1)) ^ swap<FORMAT>(row);
+                    const uint2 v = *(const uint2*)(line + piece * 16 + (part & 1) * 8);
                     a[half] = v.x, a[2 + half] = v.y;
+                    scale[half] = byte_scale(four[half], b);
                 }
-                scale[half] = *(const float*)(my_scales + half * 8 * args.scale_stride + block * 4);
             }
 #pragma unroll
             for (int t = 0; t < TILES; ++t) {
@@ -245,7 +275,8 @@ __global__ void __launch_bounds__(ROWGROUPS * KGROUPS * 32, BLOCKS) integer_deco
     for (int t = 0; t < TILES; ++t)
 #pragma unroll
         for (int half = 0; half < 2; ++half)
-            sums[(kgroup * S::kColumns + t * 4 + part) * kSumPitch + rowgroup * 16 + row + half * 8] = sum[t][half];
+            sums[(kgroup * S::kColumns + t * 4 + part) * kSumPitch + rowgroup * 16 + row + half * 8] =
+                spoilt[rowgroup * 16 + row + half * 8] ? __uint_as_float(0x7FC00000u) : sum[t][half];
     __syncthreads();
     cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
     const int results = S::kRows * args.m;
@@ -284,7 +315,7 @@ int launch(Arguments args, cudaStream_t stream) {
     using S = Shape<TILES, ROWGROUPS, KGROUPS, RING>;
     constexpr int kChunk = FORMAT == kMxfp4 ? 256 : 128;
     const int depth = (args.k / kChunk + args.splits - 1) / args.splits * kChunk;
-    args.scale_stride = odd_stride(depth / 8);
+    args.scale_stride = odd_stride(FORMAT == kMxint8 ? depth / 32 : depth / 8);
     const int bytes = S::kFront + S::kRows * args.scale_stride + depth / 32 * args.m * 68;
     const auto kernel = integer_decode<FORMAT, TILES, ROWGROUPS, KGROUPS, RING, BLOCKS>;
     const cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
@@ -309,7 +340,7 @@ int launch(Arguments args, cudaStream_t stream) {
 template <int FORMAT>
 int choose(const Arguments& args, int shape, cudaStream_t stream) {
     switch (shape) {
-        case 0: return launch<FORMAT, 1, 1, 8, 2, 3>(args, stream);
+        case 0: return launch<FORMAT, 1, 1, 8, 2, 4>(args, stream);
         case 1: return launch<FORMAT, 1, 1, 8, 3, 2>(args, stream);
         case 2: return launch<FORMAT, 1, 2, 4, 2, 3>(args, stream);
         case 3: return launch<FORMAT, 1, 2, 4, 3, 2>(args, stream);

@@ -33,9 +33,9 @@ def shared_bytes(rows: int, depth: int, form: str, shape: int, splits: int) -> i
     """Shared memory of one block, as the kernel lays it out: queues or sums, scales, digits of x."""
     row_groups, k_groups, ring = SHAPES[shape]
     part = -(-(depth // chunk_of(form)) // splits) * chunk_of(form)
-    queues = row_groups * k_groups * ring * 2304
+    queues = row_groups * k_groups * ring * 2048
     sums = k_groups * 4 * (16 * row_groups + 1) * 4 + 16
-    return max(queues, sums) + 16 * row_groups * (part // 8 + 32) + part // 32 * rows * 68
+    return max(queues, sums) + 16 * row_groups * (part // (32 if form == "mxint8" else 8) + 36) + part // 32 * rows * 68
 
 
 def candidates(rows: int, depth: int, form: str) -> list[dict[str, int]]:
@@ -46,7 +46,7 @@ def candidates(rows: int, depth: int, form: str) -> list[dict[str, int]]:
         for splits in CLUSTERS
         if splits <= depth // chunk_of(form) and shared_bytes(rows, depth, form, shape, splits) <= SHARED_LIMIT
     ]
-    target = 75 * 1024  # three blocks to a multiprocessor
+    target = 56 * 1024  # four blocks to a multiprocessor
     return sorted(found, key=lambda each: max(0, shared_bytes(rows, depth, form, each["shape"], each["splits"]) - target))
 
 
