@@ -15,8 +15,9 @@ from gatewright.diagnostics import error
 from gatewright.ir.builder import Builder, interval_of_codes
 from gatewright.ir.casts import cast_term, overflow_term
 from gatewright.ir.decoding import digits, lowest_exponent
+from gatewright.ir.encoding import significand_code_of
 from gatewright.ir.expressions import Term
-from gatewright.ir.formats import Block, CastSpec, Exact, Fixed, Format, PowerOfTwo
+from gatewright.ir.formats import Block, CastSpec, Exact, Fixed, Format, PowerOfTwo, SignificandFormat
 from gatewright.ir.graph import Node
 from gatewright.ir.intervals import IntegerArray, Interval
 from gatewright.ir.ops.cast import Cast
@@ -182,51 +183,88 @@ def quantise_blocks(builder: Builder, value: Value, spec: CastSpec) -> BlockValu
     format = spec.format
     assert isinstance(format, Block)
     split = block_shape(format, value.shape, value.name)
-    blocks = builder.reshape(builder.decoded(value), split)
-    magnitudes = builder.map(lambda term: term.absolute(), blocks, frac=blocks.frac)
     if not isinstance(format.scale, PowerOfTwo):
         raise error(
             "GW0383",
             f"{value.name}: a scale in {format.scale} needs a division",
             help="quantise an activation inside the model to blocks with a power-of-two scale, such as mxfp4",
         )
+    blocks = builder.reshape(builder.decoded(value), split)
+    frac, width = blocks.frac, blocks.interval.magnitude.bit_length()
+    by_magnitude = isinstance(format.element, SignificandFormat)
+    if by_magnitude and blocks.interval.signed:
+        blocks = builder.map(lambda term: _sign_and_magnitude(term, width), blocks, frac=frac)
+    magnitudes = blocks if by_magnitude else builder.map(_absolute, blocks, frac=frac)
     together = builder.add(Reduce("or", (len(split) - 1,)), magnitudes)
-    return _with_binary_scale(builder, blocks, together, spec, value.shape)
+    alignment = _alignment(width, frac, format, value.name)
+
+    def shift(term: Term) -> Term:
+        return alignment.shift(term.wrap(width, False))
+
+    def scale(term: Term) -> Term:
+        magnitude = term.wrap(width, False)
+        return (magnitude > 0).select(alignment.highest - alignment.shift(magnitude), 0)
+
+    def element(term: Term, amount: Term) -> Term:
+        return alignment.element(term, amount, spec)
+
+    amounts = builder.map(shift, together)
+    scales = builder.map(scale, together, format=format.scale)
+    return BlockValue(builder.map(element, blocks, amounts, format=format.element), scales, format, value.shape)
 
 
-def _with_binary_scale(builder: Builder, blocks: Value, together: Value, spec: CastSpec, shape: Shape) -> BlockValue:
-    """Elements are shifted left until the block's leading one stands at the top, then cast from there."""
-    format = spec.format
-    assert isinstance(format, Block)
+def _absolute(term: Term) -> Term:
+    return term.absolute()
+
+
+def _sign_and_magnitude(term: Term, width: int) -> Term:
+    return term.absolute() | ((term < 0) << width)
+
+
+@dataclass(frozen=True, slots=True)
+class _Alignment:
+    """Elements of ``width`` bits of magnitude shifted left until the leading one of their block stands at the top.
+
+    A shift is between ``least`` and ``most``, as far as the scale format reaches; the scale's code is
+    ``highest`` - shift.
+    """
+
+    width: int
+    highest: int
+    least: int
+    most: int
+    format: Block
+
+    def shift(self, magnitude: Term) -> Term:
+        """The shift for the bitwise or of a block's magnitudes."""
+        return magnitude.leading_zeros(self.width).clamp(self.least, self.most)
+
+    def element(self, term: Term, amount: Term, spec: CastSpec) -> Term:
+        """The element's code; floating-point elements come as sign and magnitude."""
+        element = self.format.element
+        cast = CastSpec(element, spec.rounding, spec.overflow)
+        frac = self.width - 1 - element.largest_exponent
+        if isinstance(element, SignificandFormat):
+            magnitude = term.wrap(self.width, False).shift_left_within(amount, self.width)
+            return significand_code_of(magnitude, term >> self.width, frac, element, cast)
+        if term.interval.signed:
+            return cast_term((term << amount).wrap(self.width + 1, True), Exact(frac), cast)
+        return cast_term(term.shift_left_within(amount, self.width), Exact(frac), cast)
+
+
+def _alignment(width: int, frac: int, format: Block, name: str) -> _Alignment:
     assert isinstance(format.scale, PowerOfTwo)
-    width = together.interval.width
-    # The scale's code is highest - shift, as far as the scale format reaches.
-    highest = width - 1 - blocks.frac - format.element.largest_exponent + format.scale.exponent_bias
+    highest = width - 1 - frac - format.element.largest_exponent + format.scale.exponent_bias
     largest = format.scale.layout.largest
     least, most = max(highest - largest, 0), min(width - 1, highest)
     if most < least:
         raise error(
             "GW0384",
-            f"{blocks.name}: its values lie outside the reach of {format.scale}",
+            f"{name}: its values lie outside the reach of {format.scale}",
             note=f"the largest magnitude needs the scale code {highest}, codes run from 0 to {largest}",
             help="use a scale format with more exponent bits",
         )
-
-    def shift(term: Term) -> Term:
-        return term.leading_zeros(width).clamp(least, most)
-
-    def scale(term: Term) -> Term:
-        return (term > 0).select(highest - shift(term), 0)
-
-    def element(term: Term, amount: Term) -> Term:
-        aligned = (term << amount).wrap(width + 1, True) if term.interval.signed else term.shift_left_within(amount, width)
-        return cast_term(aligned, Exact(width - 1 - format.element.largest_exponent), CastSpec(
-            format.element, spec.rounding, spec.overflow
-        ))
-
-    amounts = builder.map(shift, together)
-    scales = builder.map(scale, together, format=format.scale)
-    return BlockValue(builder.map(element, blocks, amounts, format=format.element), scales, format, shape)
+    return _Alignment(width, highest, least, most, format)
 
 
 # ---- the graph's nodes -----------------------------------------------------------------------

@@ -22,9 +22,13 @@ _ON_MAGNITUDES = {
 
 def significand_code(term: Term, frac: int, format: SignificandFormat, spec: CastSpec) -> Term:
     """The code of ``term`` x 2^-frac in ``format``, rounded and limited as ``spec`` says."""
+    return significand_code_of(term.absolute(), term < 0, frac, format, spec)
+
+
+def significand_code_of(magnitude: Term, negative: Term, frac: int, format: SignificandFormat, spec: CastSpec) -> Term:
+    """The code of a number given as a magnitude, in units of 2^-frac, and whether it is negative."""
     layout = format.layout
-    negative = term < 0
-    code = _magnitude_code(term.absolute(), negative, frac, format, spec.rounding)
+    code = _magnitude_code(magnitude, negative, frac, format, spec.rounding)
     code = _limited(code, negative, format, spec)
     if layout.signed:
         return code | (negative << layout.magnitude_bits)
