@@ -116,7 +116,9 @@ def _function(d: Drawing) -> None:
 
 def _binary(d: Drawing) -> None:
     a = d.value()
-    fitting = [k for k, shape in enumerate(d.shapes) if _broadcast(shape, d.shapes[a]) and len(shape) == len(d.shapes[a])]
+    fitting = [
+        k for k, shape in enumerate(d.shapes) if _broadcast(shape, d.shapes[a]) and len(shape) == len(d.shapes[a])
+    ]
     if not fitting:
         return
     b = d.choose(fitting)
@@ -211,9 +213,7 @@ def _reduce(d: Drawing) -> None:
     axes = sorted(int(each) for each in d.generator.permutation(len(shape))[:count])
     keep = bool(d.generator.random() < 0.5) or count == len(shape)
     function = d.choose((torch.sum, torch.mean, torch.amax, torch.amin))
-    result = tuple(
-        1 if axis in axes else size for axis, size in enumerate(shape) if keep or axis not in axes
-    )
+    result = tuple(1 if axis in axes else size for axis, size in enumerate(shape) if keep or axis not in axes)
     dims = [axis + 1 for axis in axes]
     d.add(f"{function.__name__}{axes}{keep}", [a], [result], lambda m, v: function(v[a], dims, keepdim=keep))
 
@@ -320,7 +320,8 @@ def draw_formats(seed: int, operators: list[str]) -> dict[str, Any]:
         return f"{kind}<{width},{fraction}> {generator.choice(ROUNDINGS)} {generator.choice(OVERFLOWS)}"
 
     def parameter(width: int) -> str:
-        return f"fixed<{width},{width - 2}> {generator.choice(ROUNDINGS)} saturate"
+        # Folding a batch norm makes weights larger.
+        return f"fixed<{width},{width - 4}> {generator.choice(ROUNDINGS)} saturate"
 
     formats: dict[str, Any] = {
         "default": {

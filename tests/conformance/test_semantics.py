@@ -45,7 +45,7 @@ def check_intervals(graph: Graph, inputs: list[NDArray], label: str) -> None:
     """Every value, and every node of every expression, lies in its interval; every value has its shape."""
     known = dict(zip(graph.inputs, inputs, strict=True))
 
-    def observe(value, codes: NDArray) -> None:  # noqa: ANN001
+    def observe(value, codes: NDArray) -> None:
         known[value] = codes
         assert codes.shape[1:] == value.shape, f"{label}: %{value.name} is {codes.shape[1:]}, not {value.shape}"
         assert not outside(codes, value.interval), f"{label}: %{value.name} leaves {value.interval}"
@@ -110,7 +110,7 @@ def _widest(graph: Graph) -> int:
     return max(value.width for value in graph.inputs)
 
 
-def _format(value) -> ScalarFormat:  # noqa: ANN001
+def _format(value) -> ScalarFormat:
     assert isinstance(value.format, ScalarFormat)
     return value.format
 
