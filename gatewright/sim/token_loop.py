@@ -11,11 +11,13 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-SOURCE, SINK, FIFO, FORK, WIRES, REPLAY, REORDER, UP, DOWN, RING, PIPELINE, WINDOW = range(12)
-STATE_SIZE = 16
-# A window's state: valid, level, offset, row, column, whether a sample starts, then one counter a loop; last, the
-# most words in use.
+SOURCE, SINK, FIFO, FORK, WIRES, REPLAY, REORDER, UP, DOWN, RING, PIPELINE, WINDOW, READ_WINDOW, READ_REPLAY = range(14)
+STATE_SIZE = 20
+# A window's state: valid, level, offset, row, column, whether a sample starts, then one counter a loop, and the
+# most words in use. Where it is taken together with the unit that reads it, that unit's beats and pipeline follow,
+# and the cycle until which nothing but words written can change.
 COUNTERS = 6
+PEAK, BEAT, RESULTS, ASLEEP = 15, 16, 17, 18
 
 
 @numba.njit(cache=True)
@@ -79,6 +81,8 @@ def _offer(c, kind, parameters, state, inputs, outputs, valid, released):
         valid[outputs[c, 1]] = state[c, 0] > 0 if parameters[c, 1] <= 2 else state[c, 2] == 1
     elif kind == RING:
         valid[outputs[c, 1]] = state[c, 1] > 0 or state[c, 0] >= parameters[c, 2]
+    elif kind >= READ_WINDOW:
+        valid[outputs[c, 1]] = (state[c, RESULTS] >> (parameters[c, parameters[c, 0] - 1] - 1)) & 1 == 1
     elif kind == PIPELINE:
         valid[outputs[c, 1]] = (state[c, 0] >> (parameters[c, 1] - 1)) & 1 == 1
     elif kind != SINK:
@@ -100,9 +104,9 @@ def _accept(c, kind, parameters, state, inputs, outputs, valid, ready):
     elif kind == FIFO:
         held, limit = (state[c, 0], parameters[c, 1]) if parameters[c, 1] <= 2 else (state[c, 1], parameters[c, 1] - 1)
         ready[inputs[c, 1]] = held < limit
-    elif kind == REPLAY:
+    elif kind == REPLAY or kind == READ_REPLAY:
         ready[inputs[c, 1]] = state[c, 1] < parameters[c, 3]
-    elif kind == WINDOW:
+    elif kind == WINDOW or kind == READ_WINDOW:
         ready[inputs[c, 1]] = state[c, 1] < parameters[c, 2]
     elif kind == REORDER:
         ready[inputs[c, 1]] = state[c, 1] < 2
@@ -122,12 +126,87 @@ def _accept(c, kind, parameters, state, inputs, outputs, valid, ready):
 
 
 @numba.njit(cache=True)
-def _move(c, kind, parameters, state, inputs, outputs, valid, ready):
+def _window_burst(c, parameters, state, most):
+    """Read up to ``most`` more words of the present window that are there already; how many."""
+    loops = parameters[c, 1]
+    count = 0
+    while count < most:
+        inner = False
+        for k in range(loops - 2):
+            inner = inner or state[c, COUNTERS + k] + 1 < parameters[c, 10 + k]
+        if not inner or not _window_available(c, parameters, state):
+            break
+        _window_step(c, parameters, state)
+        count += 1
+    return count
+
+
+@numba.njit(cache=True)
+def _replay_load(c, parameters, state):
+    """The state of a replay buffer after it may read a word."""
+    window, repeats = parameters[c, 1], parameters[c, 2]
+    state[c, 0] = 1 if state[c, 4] > 0 or state[c, 2] > 0 else 0
+    if state[c, 0] == 1:
+        state[c, 2] -= state[c, 4] == 0
+        state[c, 1] -= state[c, 4] == repeats - 1
+        state[c, 3] += 1
+        if state[c, 3] == window:
+            state[c, 3] = 0
+            state[c, 4] = (state[c, 4] + 1) % repeats
+
+
+@numba.njit(cache=True)
+def _read_move(c, kind, parameters, state, taken, cycle, free):
+    """Advance a buffer and the unit that reads its words: every ``period`` of them make a result.
+
+    ``free`` is whether no result waits. Words that are sure to follow one another without a result
+    leaving are read at once, and the unit sleeps meanwhile.
+    """
+    latency = parameters[c, parameters[c, 0] - 1]
+    period = parameters[c, parameters[c, 0]]
+    passed = 0
+    if cycle >= state[c, ASLEEP]:
+        fires = free and state[c, 0] == 1
+        load = free or state[c, 0] == 0
+        produced = 0
+        if fires:
+            produced = 1 if state[c, BEAT] == period - 1 else 0
+            state[c, BEAT] = 0 if produced == 1 else state[c, BEAT] + 1
+        if free:
+            state[c, RESULTS] = ((state[c, RESULTS] << 1) | produced) & ((1 << latency) - 1)
+        if load:
+            if kind == READ_WINDOW:
+                state[c, 0] = 1 if _window_available(c, parameters, state) else 0
+                if state[c, 0] == 1:
+                    passed = _window_step(c, parameters, state)
+            else:
+                _replay_load(c, parameters, state)
+        if state[c, RESULTS] == 0 and state[c, 0] == 1:
+            ahead = 0
+            most = period - 1 - state[c, BEAT]
+            if kind == READ_WINDOW and passed == 0:
+                ahead = _window_burst(c, parameters, state, most)
+            elif kind == READ_REPLAY:
+                while ahead < most and 0 < state[c, 4] < parameters[c, 2] - 1:
+                    _replay_load(c, parameters, state)
+                    ahead += 1
+            state[c, BEAT] += ahead
+            state[c, ASLEEP] = cycle + 1 + ahead
+    state[c, 1] += taken - passed
+    if kind == READ_REPLAY:
+        state[c, 2] += taken
+    state[c, PEAK] = max(state[c, PEAK], state[c, 1])
+
+
+@numba.njit(cache=True)
+def _move(c, kind, parameters, state, inputs, outputs, valid, ready, cycle):
     """Advance a component's state over the clock edge."""
     taken = inputs[c, 0] > 0 and valid[inputs[c, 1]] and ready[inputs[c, 1]]
     given = outputs[c, 0] > 0 and valid[outputs[c, 1]] and ready[outputs[c, 1]]
     load = outputs[c, 0] > 0 and (ready[outputs[c, 1]] or not valid[outputs[c, 1]])
-    if kind == SOURCE:
+    if kind >= READ_WINDOW:
+        _read_move(c, kind, parameters, state, taken, cycle, load)
+    elif kind == SOURCE:
         state[c, 0] += given
     elif kind == SINK:
         state[c, 0] += taken
@@ -170,7 +249,7 @@ def _move(c, kind, parameters, state, inputs, outputs, valid, ready):
             if state[c, 0] == 1:
                 passed = _window_step(c, parameters, state)
         state[c, 1] += taken - passed
-        state[c, 15] = max(state[c, 15], state[c, 1])
+        state[c, PEAK] = max(state[c, PEAK], state[c, 1])
     elif kind == REORDER:
         freed = 0
         if load:
@@ -264,11 +343,11 @@ def _accept_changes(c, kind, parameters, state, inputs, outputs, valid, ready, a
 
 
 @numba.njit(cache=True)
-def _changes(c, kind, parameters, state, inputs, outputs, valid, ready, kept):
+def _changes(c, kind, parameters, state, inputs, outputs, valid, ready, kept, cycle):
     """Move, and tell whether any state changed; ``kept`` is scratch space."""
     for k in range(STATE_SIZE):
         kept[k] = state[c, k]
-    _move(c, kind, parameters, state, inputs, outputs, valid, ready)
+    _move(c, kind, parameters, state, inputs, outputs, valid, ready, cycle)
     for k in range(STATE_SIZE):
         if state[c, k] != kept[k]:
             return True
@@ -290,9 +369,10 @@ def run_loop(kinds, parameters, inputs, outputs, beats, samples, pace, idle_limi
     ready = np.zeros(channels, np.bool_)
     state = np.zeros((count, STATE_SIZE), np.int64)
     for c in range(count):
-        if kinds[c] == WINDOW:
+        if kinds[c] == WINDOW or kinds[c] == READ_WINDOW:
             state[c, 1] = parameters[c, 3]
             state[c, 5] = 1
+    readers = np.nonzero(kinds >= READ_WINDOW)[0]
     ports = np.nonzero((kinds == SOURCE) | (kinds == SINK))[0]
     sinks = (kinds == SINK).sum()
     stamps = np.zeros((count, samples, 2), np.int64)
@@ -318,6 +398,8 @@ def run_loop(kinds, parameters, inputs, outputs, beats, samples, pace, idle_limi
                     if due != released[c]:
                         released[c] = due
                         active[c] = True
+        for c in readers:
+            active[c] = active[c] or state[c, ASLEEP] == cycle
         for c in range(count):
             if active[c]:
                 _offer_changes(c, kinds[c], parameters, state, inputs, outputs, valid, released, active, consumer)
@@ -339,7 +421,7 @@ def run_loop(kinds, parameters, inputs, outputs, beats, samples, pace, idle_limi
         moved = False
         for c in range(count):
             if active[c]:
-                active[c] = _changes(c, kinds[c], parameters, state, inputs, outputs, valid, ready, kept)
+                active[c] = _changes(c, kinds[c], parameters, state, inputs, outputs, valid, ready, kept, cycle)
                 moved = moved or active[c]
         cycle += 1
         idle = 0 if moved else idle + 1
@@ -350,6 +432,6 @@ def run_loop(kinds, parameters, inputs, outputs, beats, samples, pace, idle_limi
     for c in range(count):
         if kinds[c] == FIFO:
             peaks[c] = state[c, 3]
-        elif kinds[c] == WINDOW:
-            peaks[c] = state[c, 15]
+        elif kinds[c] == WINDOW or kinds[c] == READ_WINDOW:
+            peaks[c] = state[c, PEAK]
     return stamps, cycle, peaks, waiting
