@@ -171,7 +171,7 @@ class ProductKernel:
 
         def guard(access: Access) -> str:
             across_rows = any(access.strides[ends[0] : ends[1]])
-            across_columns = any(access.strides[ends[1] :])
+            across_columns = any(access.strides[: ends[0]]) or any(access.strides[ends[1] :])
             return "inside" if across_rows and across_columns else "row < M" if across_rows else "column < N"
 
         operands: tuple[Operand, ...] = access_groups("p", views, iter(across[3:]), self.intervals)
@@ -194,6 +194,7 @@ class ProductKernel:
             *(f"    {line}" for line in self._step(depth, sum_lines, sum_names, per_tensor)),
             "inside = (row < M) & (column < N)",
             f"value = total.to(tl.{self._sum_type()})",
+            *(f"{name} += column * 0" for name in both_names),
         ]
         names = [f"x{index}" for index in range(self.expression.inputs)]
         names[self.position] = "value"
@@ -207,8 +208,8 @@ class ProductKernel:
         printed = print_expression(self.expression, names, "inside")
         body += printed.lines
         body.append(f"result = tl.zeros([BM, BN], tl.{printed.work}) + {printed.result}")
-        body.append(f"tl.store(out + {offset_text(outer, across[2])}, result.to({triton_type(self.stored)}), "
-                    "mask=inside)")  # fmt: skip
+        place = f"out + {offset_text(outer, across[2])} + row * 0 + column * 0"
+        body.append(f"tl.store({place}, result.to({triton_type(self.stored)}), mask=inside)")
         parameters = ["left", "right", *pointers, "out", "M", "N", *(table for table, _ in printed.tables)]
         parameters += [f"{each}: tl.constexpr" for each in ("BM", "BN", "BK", "NATIVE")]
         text = "\n    ".join([f"def {function}({', '.join(parameters)}):", *body])

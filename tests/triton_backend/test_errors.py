@@ -1,0 +1,59 @@
+"""Bad input is refused before any launch, with the argument's name and what was expected."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gatewright.backends.triton.program import Program
+from gatewright.diagnostics import GatewrightError
+from gatewright.ir.builder import Builder
+from gatewright.ir.formats import Fixed
+from gatewright.ir.intervals import Interval
+from gatewright.ir.types import Type
+from gatewright.kernels import device
+
+
+@pytest.fixture
+def program() -> Program:
+    """A sum of two inputs."""
+    builder = Builder("sum")
+    type = Type((4,), Fixed(8, 4), Interval(-128, 127))
+    left, right = builder.input("left", type), builder.input("right", type)
+    return Program(builder.finish([builder.map(lambda a, b: a + b, left, right, frac=4)], ["total"]))
+
+
+def codes(where: torch.device, *shape: int) -> torch.Tensor:
+    return torch.zeros(shape, dtype=torch.int8, device=where)
+
+
+def test_bad_inputs(program: Program, where: torch.device) -> None:
+    device.LAUNCHES.clear()
+    good = codes(where, 3, 4)
+    cases = {
+        "GW0502": (good, good.float()),
+        "GW0503": (good, torch.empty(3, 4, dtype=torch.int8, device="meta")),
+        "GW0505": (good, codes(where, 3, 5)),
+    }
+    for code, inputs in cases.items():
+        with pytest.raises(GatewrightError, match="right") as caught:
+            program(*inputs)
+        assert caught.value.code == code
+    for inputs in ((good,), (good, codes(where, 2, 4)), (good, good[0])):
+        with pytest.raises(GatewrightError) as caught:
+            program(*inputs)
+        assert caught.value.code == "GW0505"
+    assert not device.LAUNCHES
+
+
+def test_no_kernel_runs_on_a_plain_cpu(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "INTERPRET", False)
+    good = torch.zeros(3, 4, dtype=torch.int8)
+    with pytest.raises(GatewrightError, match="left") as caught:
+        program(good, good)
+    assert caught.value.code == "GW0503"
+
+
+def test_an_empty_batch(program: Program, where: torch.device) -> None:
+    (found,) = program(codes(where, 0, 4), codes(where, 0, 4))
+    assert found.shape == (0, 4)
