@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gatewright.diagnostics import GatewrightError, error
+from gatewright.goals import check_goals
 from gatewright.ir.graph import Graph
 from gatewright.ir.intervals import IntegerArray
 from gatewright.ir.streams.folding import Folding, fastest_interval, fold, serial_interval
@@ -19,8 +20,8 @@ from gatewright.ir.transforms.fold_constants import fold_constants
 from gatewright.ir.transforms.fuse_maps import fuse_maps
 from gatewright.ir.transforms.normalise import normalise
 from gatewright.ir.transforms.order_contractions import order_contractions
-from gatewright.ir.views import View
 from gatewright.ir.verifier import verify
+from gatewright.ir.views import View
 from gatewright.sim.sizing import size_fifos
 
 
@@ -73,11 +74,9 @@ def schedule(
 
     At most one of ``interval`` (cycles), ``fps`` (samples a second at the target's clock) and ``budget``
     (most ``lut``, ``ff``, ``dsp``, ``bram``) may be given; with none of them the design is the smallest: one
-    multiplier a layer. Raises GW0703 to GW0707 where the goal cannot be met, with the best that can.
+    multiplier a layer. Raises GW0703 to GW0709 where the goal cannot be met, with the best that can.
     """
-    given = [name for name, value in (("interval", interval), ("fps", fps), ("budget", budget)) if value is not None]
-    if len(given) > 1:
-        raise error("GW0704", f"{' and '.join(given)} are given together", help="give only one of them")
+    check_goals(interval, fps, budget)
     arranged = prepared(graph)
     plan = _scheduled(arranged.graph, target, interval, fps, budget)
     return replace(plan, inputs=arranged.inputs, outputs=arranged.outputs)
@@ -91,8 +90,6 @@ def _scheduled(
 
         return fastest_within(graph, target, budget, at_interval)
     if fps is not None:
-        if fps <= 0:
-            raise error("GW0705", f"fps is {fps}", help="ask for more than 0 samples a second")
         interval = int(target.clock_mhz * 1e6 // fps)
         if interval < 1:
             raise error(
@@ -103,9 +100,7 @@ def _scheduled(
             )
     if interval is None:
         return at_interval(graph, target, serial_interval(graph))
-    if interval < 1:
-        raise error("GW0707", f"the interval is {interval} cycles", help="ask for interval=1 or more")
-    return _meeting(graph, target, interval)
+    return _meeting(graph, target, int(interval))
 
 
 ATTEMPTS = 4

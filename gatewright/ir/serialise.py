@@ -49,9 +49,9 @@ def classes() -> dict[str, type[Any]]:
     found: dict[str, type[Any]] = {}
     for name in MODULES:
         for each in vars(import_module(name)).values():
-            if isinstance(each, type) and (is_dataclass(each) or issubclass(each, Enum)):
-                if found.setdefault(each.__name__, each) is not each:
-                    raise ValueError(f"two classes are named {each.__name__}")
+            is_data = isinstance(each, type) and (is_dataclass(each) or issubclass(each, Enum))
+            if is_data and found.setdefault(each.__name__, each) is not each:
+                raise ValueError(f"two classes are named {each.__name__}")
     return found
 
 
