@@ -18,8 +18,6 @@ from gatewright.ir.types import Value
 from gatewright.ir.verifier import verify
 
 if TYPE_CHECKING:
-    import torch
-
     from gatewright.backends.synthesis import SynthesisResult
     from gatewright.backends.triton.golden import GoldenProgram
     from gatewright.backends.verilog.emit import Hardware
@@ -62,13 +60,21 @@ def compile(  # noqa: A001
 
     Raises ``GatewrightError`` with everything found wrong in one pass.
     """
+    from gatewright.goals import check_goals
     from gatewright.schedule import schedule
 
-    part = Target(target) if isinstance(target, str) else target or Target()
+    check_goals(interval, fps, budget)  # before the import, which may take long
+    part = _target(target)
     graph = quantised_graph(model, example_inputs, formats, calibration)
     legalised = legalise(graph)
     plan = schedule(legalised.graph, part, interval=interval, fps=fps, budget=budget)
     return Design(graph, legalised, plan, part, type(model).__name__)
+
+
+def _target(target: Any) -> Target:
+    if target is None or isinstance(target, Target):
+        return target or Target()
+    return Target(target)
 
 
 def quantize(
@@ -183,7 +189,8 @@ class Design:
         return inputs
 
     def _arrays(self, inputs: tuple[Any, ...]) -> list[Any]:
-        arrays = [_to_array(each) for each in self._given(inputs)]
+        given = zip(self.graph.inputs, self._given(inputs), strict=True)
+        arrays = [_to_array(port.name, each) for port, each in given]
         for port, array in zip(self.graph.inputs, arrays, strict=True):
             if array.shape[1:] != port.shape:
                 raise error(
@@ -192,6 +199,10 @@ class Design:
                     note=f"expected [samples, {', '.join(map(str, port.shape))}]",
                     help="the batch comes first; the other axes are those of the example",
                 )
+        counts = {port.name: len(array) for port, array in zip(self.graph.inputs, arrays, strict=True)}
+        if len(set(counts.values())) > 1:
+            listed = ", ".join(f"{name} has {count}" for name, count in counts.items())
+            raise error("GW0902", f"the inputs differ in their number of samples: {listed}")
         return arrays
 
     # ---- hardware --------------------------------------------------------------------------
@@ -261,9 +272,27 @@ class Design:
         return write_project(self, Path(folder))
 
 
-def _to_array(value: Any) -> Any:
-    """A tensor or array as float64 numpy."""
-    if hasattr(value, "detach"):
-        tensor: torch.Tensor = value.detach().cpu()
-        return tensor.double().numpy()
-    return np.asarray(value, dtype=np.float64)
+def _to_array(name: str, value: Any) -> Any:
+    """A tensor or array of real numbers as float64 numpy; GW0903 for anything else, and for NaN."""
+    kind = f"{value.dtype}".removeprefix("torch.") if hasattr(value, "dtype") else type(value).__name__
+    try:
+        if hasattr(value, "detach"):
+            value = value.detach().cpu().to_dense()
+        if value is None or "complex" in kind:
+            raise TypeError
+        array = value.double().numpy() if hasattr(value, "double") else np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise error(
+            "GW0903",
+            f"input {name} is of type {kind}, not real numbers",
+            help="pass a tensor, or a numpy array, with the batch leading",
+        ) from None
+    if np.isnan(array).any():
+        where = [int(each) for each in np.argwhere(np.isnan(array))[0]]
+        raise error(
+            "GW0903",
+            f"input {name} holds NaN",
+            note=f"the first is at {where}; the formats of hardware have no code for it",
+            help="replace or leave out such samples",
+        )
+    return array

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from gatewright.diagnostics import GatewrightError, error, nearest
+from gatewright.diagnostics import GatewrightError, error
+from gatewright.goals import check_budget
 from gatewright.ir.graph import Graph
 from gatewright.ir.streams.cost import Cost, estimate_network
 from gatewright.ir.streams.folding import serial_interval
@@ -13,24 +14,6 @@ from gatewright.ir.targets import Target
 
 if TYPE_CHECKING:
     from gatewright.schedule import Schedule
-
-RESOURCES = ("lut", "ff", "dsp", "bram")
-
-
-def check_budget(budget: Mapping[str, int]) -> None:
-    """Raise GW0708 for unknown resources or amounts below zero."""
-    for name, amount in budget.items():
-        if name not in RESOURCES:
-            close = nearest(name, RESOURCES)
-            raise error(
-                "GW0708",
-                f"unknown resource `{name}` in the budget",
-                note=f"known: {', '.join(RESOURCES)}",
-                help=f"did you mean `{close}`?" if close else "",
-            )
-        if amount < 0:
-            raise error("GW0708", f"the budget allows {amount} {name}", help="give 0 or more")
-
 
 def excess(cost: Cost, budget: Mapping[str, int]) -> list[str]:
     """What of ``cost`` is over ``budget``, as text."""

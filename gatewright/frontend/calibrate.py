@@ -34,8 +34,14 @@ def read_batches(graph: Graph, calibration: Iterable[Any]) -> list[list[Tensor]]
     """
     if isinstance(calibration, Tensor | np.ndarray | Mapping):
         calibration = [calibration]
+    if isinstance(calibration, str) or not isinstance(calibration, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise error(
+            "GW0230",
+            f"the calibration data is {calibration!r}, a {type(calibration).__name__}",
+            help="pass a list of input batches, for example calibration=[x for x, _ in loader]",
+        )
     batches = [_read_batch(graph, batch, position) for position, batch in enumerate(calibration)]
-    if not batches:
+    if not any(len(batch[0]) for batch in batches if batch):
         raise error(
             "GW0230",
             "the calibration data is empty",
@@ -62,7 +68,12 @@ def _read_batch(graph: Graph, batch: Any, position: int) -> list[Tensor]:
         )
     tensors: list[Tensor] = []
     for value, item in zip(graph.inputs, items, strict=True):
-        tensor = torch.as_tensor(item)
+        try:
+            tensor = torch.as_tensor(item)
+        except (TypeError, ValueError, RuntimeError):
+            raise _misfit(position, f"{value.name} is a {type(item).__name__}, not a tensor") from None
+        if tensor.is_complex():
+            raise _misfit(position, f"{value.name} is complex")
         tensor = tensor if tensor.is_floating_point() else tensor.float()
         if tuple(tensor.shape[1:]) != value.shape or tensor.ndim == 0:
             expected = ", ".join(["batch", *map(str, value.shape)])

@@ -1,9 +1,9 @@
 """The ``formats`` argument: one cast for everything, or rules by name, by regex, by type, and a default.
 
-A rule gives casts to roles: ``input`` (operands that stream), ``weight`` (constant operands), ``bias``
-``output`` (the result) and ``accumulator`` (the sums of block formats' products). For each role of a node the first of these decides: a ``name`` rule (shell
-pattern on the module path, or on the value's name), a ``regex`` rule (on the same, whole), a ``type`` rule
-(operator name), the ``default``. Of several matching rules of one kind the last one written wins.
+A rule gives casts to roles: ``input`` (operands that stream), ``weight`` (constant operands), ``bias``,
+``output`` (the result) and ``accumulator`` (the sums of block formats' products). For each role of a node the
+first of these decides: a ``name`` rule (shell pattern on the module path, or on the value's name), a ``regex``
+rule (on the same, whole), a ``type`` rule (operator name), the ``default``. Of several matching rules of one kind the last one written wins.
 """
 
 from __future__ import annotations
@@ -90,6 +90,12 @@ def read_formats(formats: str | Path | Mapping[str, Any] | CastSpec) -> Rules:
         return _read_file(Path(formats))
     if isinstance(formats, str):
         return uniform(read_cast(formats))
+    if not isinstance(formats, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise error(
+            "GW0224",
+            f"formats is {formats!r}, a {type(formats).__name__}",
+            help='give one cast such as "fixed<8,4>", a dictionary, or the path of a TOML file',
+        )
     problems = Collector()
     rules = _read_sections(formats, problems)
     problems.raise_if_any()

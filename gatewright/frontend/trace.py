@@ -76,6 +76,12 @@ def check_example(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
             problems.add(_bad_example(f"example input {name} has no axes, so no batch axis"))
         elif value.shape[0] == 0:
             problems.add(_bad_example(f"example input {name} has an empty batch"))
+        elif value.numel() == 0:
+            problems.add(_bad_example(f"example input {name} has no elements: its shape is {list(value.shape)}"))
+        elif value.is_complex():
+            problems.add(_bad_example(f"example input {name} is complex"))
+        elif value.layout != torch.strided:
+            problems.add(_bad_example(f"example input {name} is sparse"))
     if not named:
         problems.add(_bad_example("there are no example inputs"))
     problems.raise_if_any()

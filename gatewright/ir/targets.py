@@ -7,6 +7,7 @@ They only decide where pipeline registers go; a build never depends on them for 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from gatewright.diagnostics import error, nearest
@@ -73,14 +74,15 @@ class Target:
 
     def __post_init__(self) -> None:
         if self.name not in PARTS:
-            close = nearest(self.name, PARTS)
+            close = nearest(str(self.name), PARTS)
             raise error(
                 "GW0701",
                 f"unknown target `{self.name}`",
                 note=f"known: {', '.join(PARTS)}",
                 help=f'did you mean "{close}"?' if close else "choose one of the known parts",
             )
-        if not self.clock_mhz > 0:
+        number = isinstance(self.clock_mhz, int | float)  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not number or not 0 < self.clock_mhz < math.inf:
             raise error("GW0702", f"the clock is {self.clock_mhz} MHz", help="give a clock above 0 MHz")
 
     @property

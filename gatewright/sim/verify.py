@@ -77,9 +77,13 @@ def run(
     simulator: Simulator, network: Network, codes: Sequence[IntegerArray], stalls: str = "none", seed: int = 0
 ) -> Run:
     """Send input codes [samples, ...] through the design under a stall regime."""
-    if stalls not in STALLS:
+    if not isinstance(stalls, str) or stalls not in STALLS:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise error("GW0420", f"unknown stalls `{stalls}`", help=f"choose one of {', '.join(STALLS)}")
+    if not isinstance(seed, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise error("GW0420", f"the seed of the stalls is {seed!r}", help="give a whole number")
     samples = int(np.shape(codes[0])[0])
+    if samples == 0:
+        raise error("GW0423", "there are no samples to simulate", help="give inputs with at least one sample")
     words = {
         channel.name: to_words(array, channel.layout, channel.value.width)
         for channel, array in zip(network.inputs, codes, strict=True)

@@ -156,7 +156,7 @@ def _rounded(scaled: Tensor, rounding: Rounding) -> Tensor:
 def _limited(codes: Tensor, low: int, high: int, overflow: Overflow) -> Tensor:
     match overflow:
         case Overflow.SATURATE | Overflow.SATURATE_SYMMETRIC:
-            return codes.clamp_(low, high)
+            return codes.clamp_(float(low), float(high))
         case Overflow.SATURATE_ZERO:
             zero = float(min(max(0, low), high))
             return torch.where((codes >= low) & (codes <= high), codes, zero)
