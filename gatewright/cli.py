@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,6 +77,23 @@ def reported() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
+@contextmanager
+def user_code(what: str) -> Iterator[None]:
+    """Raise GW0926 for whatever goes wrong in the user's own file, with the line that it happened on."""
+    try:
+        yield
+    except GatewrightError:
+        raise
+    except Exception as problem:
+        told = "".join(traceback.format_exception_only(problem)).strip()
+        from gatewright.frontend.locations import traceback_location
+
+        place = traceback_location(problem.__traceback__)
+        raise error(
+            "GW0926", f"{what} fails", location=place, note=told, help="make it run in Python by itself first"
+        ) from problem
+
+
 def load_model(reference: str) -> tuple[Any, Any, Any]:
     """The model, example inputs and calibration batches (or None) that ``FILE.py:FUNCTION`` returns."""
     path, _, function = reference.rpartition(":")
@@ -89,12 +107,14 @@ def load_model(reference: str) -> tuple[Any, Any, Any]:
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(file.parent))
     sys.modules[file.stem] = module
-    spec.loader.exec_module(module)
+    with user_code(path):
+        spec.loader.exec_module(module)
     maker: Callable[[], Any] | None = getattr(module, function, None)
-    if maker is None:
+    if not callable(maker):
         known = [name for name in vars(module) if callable(getattr(module, name)) and not name.startswith("_")]
         raise error("GW0922", f"{path} has no function `{function}`", note=f"it has: {', '.join(known)}")
-    made = maker()
+    with user_code(f"{path}:{function}"):
+        made = maker()
     if not isinstance(made, tuple) or len(made) not in (2, 3):  # pyright: ignore[reportUnknownArgumentType]
         raise error("GW0923", f"`{function}` returned {type(made).__name__}", help="return (model, example_inputs)")  # pyright: ignore[reportUnknownArgumentType]
     parts: tuple[Any, ...] = made  # pyright: ignore[reportUnknownVariableType]

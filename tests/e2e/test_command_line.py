@@ -72,6 +72,29 @@ def test_errors_end_with_status_one(arguments: tuple[str, ...], code: str) -> No
     assert "Traceback" not in text
 
 
+@pytest.mark.parametrize(("source", "words"), [
+    ("def make(:\n", "SyntaxError"),
+    ("import no_such_module\n", "No module named 'no_such_module'"),
+    ("def make():\n    raise RuntimeError('boom')\n", "boom"),
+    ("def make(argument):\n    return argument\n", "missing 1 required positional argument"),
+])
+def test_a_model_file_that_fails(source: str, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "failing_model.py"
+    file.write_text(source)
+    status, text = call("report", f"{file}:make", *FORMATS)
+    assert status == 1
+    assert "GW0926" in text
+    assert words in text
+    assert "Traceback" not in text
+
+
+def test_a_name_that_is_no_function(tmp_path: Path) -> None:
+    file = tmp_path / "constant_model.py"
+    file.write_text("make = 3\n")
+    status, text = call("report", f"{file}:make", *FORMATS)
+    assert (status, "GW0922" in text) == (1, True)
+
+
 def test_help_has_examples() -> None:
     for command in ("compile", "verify", "synth", "report", "show"):
         code, text = call(command, "--help")
