@@ -30,7 +30,8 @@ class Location:
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.file else ""
-        module = f"`{self.module}`" if self.module else ""
+        name = " ".join(self.module.split())  # a name may hold line ends, a comment may not
+        module = f"`{name}`" if name else ""
         return " in ".join(part for part in (place, module) if part)
 
 

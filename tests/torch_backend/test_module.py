@@ -79,6 +79,18 @@ def test_state_dict_has_the_original_keys_and_loads_both_ways() -> None:
     model.load_state_dict(module.state_dict())
 
 
+def test_names_that_python_has_no_letters_for() -> None:
+    names = ['q"\\$n*/', "a\nb", "été", "class", "a-b"]
+    model = nn.Sequential()
+    for name in names:
+        model.add_module(name, nn.Linear(4, 4))
+    x = torch.randn(6, 4)
+    graph = quantise(import_model(model.eval(), (x,)), "fixed<8,4>")
+    module = build_module(graph)
+    assert set(module.state_dict()) == set(model.state_dict())
+    assert torch.equal(module(x).double(), torch.from_numpy(golden(graph, x)))
+
+
 def test_source_is_readable() -> None:
     _, graph = tiny()
     code = build_module(graph, "Tiny").code

@@ -130,7 +130,7 @@ def _declaration(tensor: ConstantTensor) -> str:
     kind = (
         "" if tensor.trainable else ", trainable=False" if tensor.saved else ", trainable=False, saved=False"
     )
-    return f'self.declare("{tensor.path}", {tensor.array.shape}{kind})'
+    return f"self.declare({json.dumps(tensor.path, ensure_ascii=False)}, {tensor.array.shape}{kind})"
 
 
 def _print_node(state: _State, node: Node) -> None:
@@ -218,7 +218,7 @@ def _print_place(state: _State, node: Node) -> None:
     where = f" ({short}:{place.line}{text})" if place.file else ""
     if state.lines:
         state.lines.append("")
-    state.lines.append(f"# {place.module or 'model'}{where}")
+    state.lines.append(f"# {' '.join(place.module.split()) or 'model'}{where}")
 
 
 def _constant_text(state: _State, node: Node, op: Constant) -> str:
@@ -248,5 +248,5 @@ def attribute_text(path: str) -> str:
         elif part.isidentifier() and not keyword.iskeyword(part):
             text += f".{part}"
         else:
-            text = f'getattr({text}, "{part}")'
+            text = f"getattr({text}, {json.dumps(part, ensure_ascii=False)})"
     return text
