@@ -208,7 +208,9 @@ class ProductKernel:
         printed = print_expression(self.expression, names, "inside")
         body += printed.lines
         body.append(f"result = tl.zeros([BM, BN], tl.{printed.work}) + {printed.result}")
-        place = f"out + {offset_text(outer, across[2])} + row * 0 + column * 0"
+        place = f"out + {offset_text(outer, across[2])}"
+        if not (any(across[2][ends[0] : ends[1]]) and any(across[2][ends[1] :])):
+            place += " + row * 0 + column * 0"  # one place for every element of the tile
         body.append(f"tl.store({place}, result.to({triton_type(self.stored)}), mask=inside)")
         parameters = ["left", "right", *pointers, "out", "M", "N", *(table for table, _ in printed.tables)]
         parameters += [f"{each}: tl.constexpr" for each in ("BM", "BN", "BK", "NATIVE")]
