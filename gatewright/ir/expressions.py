@@ -237,6 +237,9 @@ class ExpressionBuilder:
         interval = row.infer(attributes, *intervals)
         if interval.is_constant:
             return self.constant(interval.low)
+        if all(each.is_constant for each in intervals):
+            codes = (np.asarray(each.low, dtype=object) for each in intervals)
+            return self.constant(int(row.evaluate(attributes, *codes)))
         return self._identity(op, attributes, terms) or self._add(
             op, tuple(term.index for term in terms), attributes, interval
         )
@@ -247,6 +250,8 @@ class ExpressionBuilder:
         if op == "wrap":
             return first if SCALAR_OPS["wrap"].infer(attributes, first.interval) == first.interval else None
         if op == "select":
+            if first.interval == Interval.constant(0):
+                return terms[2]
             if terms[1].index == terms[2].index or (first.interval.low > 0 or first.interval.high < 0):
                 return terms[1]
             return terms[2] if first.interval.magnitude == 0 else None

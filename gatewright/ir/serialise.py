@@ -49,9 +49,11 @@ def classes() -> dict[str, type[Any]]:
     found: dict[str, type[Any]] = {}
     for name in MODULES:
         for each in vars(import_module(name)).values():
-            is_data = isinstance(each, type) and (is_dataclass(each) or issubclass(each, Enum))
-            if is_data and found.setdefault(each.__name__, each) is not each:
-                raise ValueError(f"two classes are named {each.__name__}")
+            if not isinstance(each, type) or not (is_dataclass(each) or issubclass(each, Enum)):
+                continue
+            cls = cast("type[Any]", each)
+            if found.setdefault(cls.__name__, cls) is not cls:
+                raise ValueError(f"two classes are named {cls.__name__}")
     return found
 
 
