@@ -53,9 +53,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, help="write the rows as JSON")
     options = parser.parse_args()
     if not torch.cuda.is_available():
-        print(
-            "There is no CUDA device here: these benchmarks need one. The kernels' tests run on any machine."
-        )
+        print("There is no CUDA device here: these benchmarks need one. The kernels' tests run on any machine.")
         return 2
     torch.manual_seed(0)
     copy, read = copy_rate()

@@ -30,8 +30,7 @@ def decode_rows(context: Context) -> Iterator[Row]:
 
     def make() -> tuple[torch.Tensor, ...]:
         return tuple(
-            torch.randn(BATCH, HEADS, length, DEPTH, device="cuda").bfloat16()
-            for length in (1, TOKENS, TOKENS)
+            torch.randn(BATCH, HEADS, length, DEPTH, device="cuda").bfloat16() for length in (1, TOKENS, TOKENS)
         )
 
     sets = [make() for _ in range(2)]
@@ -53,7 +52,9 @@ def decode_rows(context: Context) -> Iterator[Row]:
         expected = attention.reference_attention(query.unsqueeze(2), *plain, False, DEPTH**-0.5).squeeze(2)
         variants = {"triton": lambda q, k, v, form=form: triton(q, k, v, full_name(form), TOKENS, DEPTH**-0.5)}
         if attention_decode_cuda.serves(query, keys[0], form):
-            variants["cuda"] = lambda q, k, v: attention_decode_cuda.launch_attention_decode(q, k, v, TOKENS, DEPTH**-0.5)
+            variants["cuda"] = lambda q, k, v: attention_decode_cuda.launch_attention_decode(
+                q, k, v, TOKENS, DEPTH**-0.5
+            )
         work = elements * (1 + 1 / 32)
         for variant, call in variants.items():
             found = call(query, keys, values)
@@ -80,17 +81,12 @@ def full_name(form: str) -> str:
 def prefill_rows(context: Context, causal: bool) -> Iterator[Row]:
     """All queries at once."""
     operations = 4.0 * BATCH * HEADS * TOKENS * TOKENS * DEPTH * (0.5 if causal else 1.0)
-    sets = [
-        tuple(torch.randn(3, BATCH, HEADS, TOKENS, DEPTH, device="cuda").bfloat16().unbind(0))
-        for _ in range(2)
-    ]
+    sets = [tuple(torch.randn(3, BATCH, HEADS, TOKENS, DEPTH, device="cuda").bfloat16().unbind(0)) for _ in range(2)]
     what = f"prefill B{BATCH} H{HEADS} S{TOKENS} D{DEPTH} {'causal' if causal else 'full'}"
     library = float("inf")
     for name, backend in (("cudnn", SDPBackend.CUDNN_ATTENTION), ("flash", SDPBackend.FLASH_ATTENTION)):
         with sdpa_kernel(backend):
-            taken = milliseconds(
-                lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=causal), sets, 20.0
-            )
+            taken = milliseconds(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=causal), sets, 20.0)
         library = min(library, taken)
         yield context.compute_row("attention", what, name, taken, operations)
     q, k, v = (each[:1, :2] for each in sets[0])

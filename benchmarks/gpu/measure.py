@@ -65,9 +65,7 @@ class Context:
         """A row bound by bytes read and written; ``goal`` is a share of the copy bandwidth."""
         share = work / taken * 1e-6 / self.copy
         text, met = ("", None) if goal is None else (f"{goal:.0%} of copy", share >= goal)
-        return Row(
-            group, what, variant, taken, work, "GB/s", text, met, correct, f"{share:.1%} of copy", share
-        )
+        return Row(group, what, variant, taken, work, "GB/s", text, met, correct, f"{share:.1%} of copy", share)
 
     def read_row(
         self,
@@ -98,9 +96,7 @@ def rotation(sets: Callable[[], Any], size: int, limit: int = 64) -> list[Any]:
     return [sets() for _ in range(count)]
 
 
-def milliseconds(
-    call: Callable[..., Any], sets: Sequence[Any], target: float = 4.0, repeat: int = 7
-) -> float:
+def milliseconds(call: Callable[..., Any], sets: Sequence[Any], target: float = 4.0, repeat: int = 7) -> float:
     """The median time of one ``call(*set)``, over graph replays of at least ``target`` ms."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())

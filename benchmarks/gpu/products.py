@@ -19,12 +19,19 @@ DECODE = ("mxint8", "mxfp8_e4m3", "mxfp4", "nvfp4")
 SPEEDUPS = {"mxint8": 1.7, "mxfp4": 3.0}
 
 
+def dense_operands(rows: int) -> tuple[Tensor, Tensor]:
+    """Random x [rows, SIZE] and weights [SIZE, SIZE] in bfloat16."""
+    return (
+        torch.randn(rows, SIZE, device="cuda").bfloat16(),
+        torch.randn(SIZE, SIZE, device="cuda").bfloat16(),
+    )
+
+
 def rows(context: Context) -> Iterator[Row]:
     """Few rows, many rows, and the integer product."""
     library: dict[int, float] = {}
     for few in (1, 16):
-        dense = rotation(lambda few=few: (torch.randn(few, SIZE, device="cuda").bfloat16(),
-                                          torch.randn(SIZE, SIZE, device="cuda").bfloat16()), 2 * SIZE * SIZE)  # fmt: skip
+        dense = rotation(lambda few=few: dense_operands(few), 2 * SIZE * SIZE)
         library[few] = milliseconds(F.linear, dense)
         yield context.read_row("decode", f"M={few} bfloat16", "cublas", library[few], 2 * SIZE * SIZE)
         del dense
@@ -38,15 +45,11 @@ def rows(context: Context) -> Iterator[Row]:
     yield from integer_rows(context)
 
 
-def decode_rows(
-    context: Context, name: str, few: int, library: float, single: dict[str, float]
-) -> Iterator[Row]:
+def decode_rows(context: Context, name: str, few: int, library: float, single: dict[str, float]) -> Iterator[Row]:
     """One format with ``few`` rows of x, in CUDA C++ and in Triton."""
     form = FORMATS[name]
     size = int(SIZE * SIZE * form.bits_per_element / 8)
-    sets = rotation(
-        lambda: (torch.randn(few, SIZE, device="cuda").bfloat16(), *random_blocks(form, SIZE, SIZE)), size
-    )
+    sets = rotation(lambda: (torch.randn(few, SIZE, device="cuda").bfloat16(), *random_blocks(form, SIZE, SIZE)), size)
     x, codes, scales = sets[0]
     expected = x.double() @ convert.dequantize(codes, scales, name).double().T
     finite = ~expected.isnan()
@@ -57,9 +60,7 @@ def decode_rows(
         variants["cuda int8"] = lambda a, c, s: integer_decode_cuda.launch_integer_decode(a, c, s, name, None, "none")
     for variant, call in variants.items():
         found = call(x, codes, scales)
-        correct = (
-            torch.equal(found.isnan(), ~finite) and relative_error(found[finite], expected[finite]) < 4e-3
-        )
+        correct = torch.equal(found.isnan(), ~finite) and relative_error(found[finite], expected[finite]) < 4e-3
         taken = milliseconds(call, sets)
         share = size / taken * 1e-6 / context.read
         note = f"{library / taken:.2f}x cuBLAS bfloat16"
@@ -168,9 +169,7 @@ def integer_rows(context: Context, many: int = 4096) -> Iterator[Row]:
             True,
         )
         correct = torch.equal(found.long(), integer_product.reference_integer_linear(*keep))
-        taken = milliseconds(
-            lambda x, w, shift=shift: integer_product.integer_linear(x, w, shift=shift), sets, 20.0
-        )
+        taken = milliseconds(lambda x, w, shift=shift: integer_product.integer_linear(x, w, shift=shift), sets, 20.0)
         yield context.compute_row("integer", f"M={many} int8 -> {'int8' if shift else 'int32'}", variant, taken,
                                   operations, goal="80% of _int_mm", met=library / taken >= 0.8, correct=correct,
                                   note=f"{library / taken:.2f}x _int_mm")  # fmt: skip

@@ -43,16 +43,10 @@ def rows(context: Context) -> Iterator[Row]:
         for name, (call, plain, passes) in cases(width).items():
             yield from compare(context, f"{name} {HEIGHT} x {width}", call, plain, sets, passes * size, width)
     width = 4096
-    sets = rotation(
-        lambda: tuple(torch.randn(2, HEIGHT, width, device="cuda").bfloat16()), 4 * HEIGHT * width
-    )
-    yield from compare(
-        context, f"silu_gate {HEIGHT} x {width}", ours.silu_gate, gate, sets, 6 * HEIGHT * width, width
-    )
+    sets = rotation(lambda: tuple(torch.randn(2, HEIGHT, width, device="cuda").bfloat16()), 4 * HEIGHT * width)
+    yield from compare(context, f"silu_gate {HEIGHT} x {width}", ours.silu_gate, gate, sets, 6 * HEIGHT * width, width)
     single = [(each[0],) for each in sets]
-    yield from compare(
-        context, f"gelu {HEIGHT} x {width}", ours.gelu, F.gelu, single, 4 * HEIGHT * width, width
-    )
+    yield from compare(context, f"gelu {HEIGHT} x {width}", ours.gelu, F.gelu, single, 4 * HEIGHT * width, width)
     work = HEIGHT * width * (2 + 1 + 1 / 32)
     taken = milliseconds(lambda x: ours.rms_norm(x, output="mxint8"), single)
     yield context.bandwidth_row("rows", f"rms_norm -> mxint8 {HEIGHT} x {width}", "triton", taken, work, 0.93)

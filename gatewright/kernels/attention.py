@@ -78,9 +78,7 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
 _attention.register_autograd(_backward, setup_context=_save)
 
 
-def attention(
-    query: Tensor, keys: Tensor, values: Tensor, causal: bool = False, scale: float | None = None
-) -> Tensor:
+def attention(query: Tensor, keys: Tensor, values: Tensor, causal: bool = False, scale: float | None = None) -> Tensor:
     """Attention for query [B, H, Q, D] and keys, values [B, G, S, D], H a multiple of G; default scale 1 / sqrt(D).
 
     Causal: the last query sees the last key, so S must not be below Q. Errors: GW0502 type, GW0503 devices,
@@ -96,9 +94,7 @@ def attention(
     _check_heads(heads, keys.shape[1], depth)
     check_devices(query=query, keys=keys, values=values)
     if keys.shape[2] == 0 or (causal and keys.shape[2] < queries):
-        raise error(
-            "GW0505", f"`keys` has {keys.shape[2]} tokens for {queries} queries", note="a row would see none"
-        )
+        raise error("GW0505", f"`keys` has {keys.shape[2]} tokens for {queries} queries", note="a row would see none")
     return _attention(query, keys, values, causal, _scale(scale, depth))
 
 
@@ -149,9 +145,7 @@ def attention_decode(
     check_shape("query", query, (None,) * 3, "[batch, heads, depth]")
     batch, heads, depth = query.shape
     for name, (codes, scales) in (("keys", keys), ("values", values)):
-        check_shape(
-            f"{name}[0]", codes, (batch, None, None, depth), "[batch, key-value heads, tokens, depth]"
-        )
+        check_shape(f"{name}[0]", codes, (batch, None, None, depth), "[batch, key-value heads, tokens, depth]")
         check_blocks(codes, scales, found, 3, (f"{name}[0]", f"{name}[1]"))
     check_shape("values[0]", values[0], list(keys[0].shape), "keys and values have one shape")
     _check_heads(heads, keys[0].shape[1], depth)

@@ -14,7 +14,7 @@ from gatewright.kernels.device import arrival_counters
 
 def serves(query: Tensor, keys: Tensor, form: str) -> bool:
     """Whether the CUDA kernel exists for this cache and can be built here, ."""
-    batch, heads, depth = query.shape
+    heads, depth = query.shape[1:]
     group = heads // keys.shape[1]
     fits = query.is_cuda and query.dtype == torch.bfloat16 and depth == 128 and group <= 4 and form == "mxint8"
     if not fits or torch.cuda.get_device_capability(query.device)[0] != 9:

@@ -88,9 +88,7 @@ def attention_decode_kernel(
             for member in tl.static_range(GROUP):
                 row = head * GROUP + member
                 entry = row * SPLITS + every
-                maxima = tl.load(
-                    statistics + entry * 2, mask=exists, other=float("-inf"), cache_modifier=".cg"
-                )
+                maxima = tl.load(statistics + entry * 2, mask=exists, other=float("-inf"), cache_modifier=".cg")
                 sums = tl.load(statistics + entry * 2 + 1, mask=exists, other=0.0, cache_modifier=".cg")
                 share = tl.exp2(maxima - tl.max(maxima, axis=0))
                 parts = tl.load(

@@ -1,4 +1,5 @@
 # pyright: basic
+# ruff: noqa: SIM108 - an `if` over constants is resolved while compiling; a ternary reads as a select
 """Attention of many query tokens, causal or full, with grouped queries, in Triton.
 
 The usual online softmax over tiles of keys; only tiles that the diagonal crosses are masked. Floor: 4 x D
@@ -176,9 +177,7 @@ def attention_prefill_kernel(
     tl.store(out + head * (QUERIES * DEPTH) + offsets, result, mask=row[:, None] < QUERIES)
 
 
-def launch_attention_prefill(
-    query: Tensor, keys: Tensor, values: Tensor, causal: bool, scale: float
-) -> Tensor:
+def launch_attention_prefill(query: Tensor, keys: Tensor, values: Tensor, causal: bool, scale: float) -> Tensor:
     """query [B, H, Q, D]; keys and values [B, G, S, D]; the arguments are checked already."""
     batch, heads, queries, depth = query.shape
     shared, length = keys.shape[1], keys.shape[2]

@@ -1,9 +1,9 @@
 """Autotuning with a cache on disk, by device, kernel and shape.
 
-A call uses the configuration found earlier for its device and key; without one, the built-in default, so
-that a first call never waits. ``with autotuning():`` (or ``GATEWRIGHT_AUTOTUNE=1``) times the alternatives
-of every kernel called inside, keeps the fastest and writes it to ``$GATEWRIGHT_CACHE/kernels.json``
-(default ``~/.cache/gatewright``).
+A call uses the configuration found earlier for its device and key; without one, the seed of
+:mod:`gatewright.kernels.seeds` or the built-in default, so that a first call never waits. ``with autotuning():``
+(or ``GATEWRIGHT_AUTOTUNE=1``) times the alternatives of every kernel called inside, keeps the fastest and
+writes it to ``$GATEWRIGHT_CACHE/kernels.json`` (default ``~/.cache/gatewright``).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from gatewright.kernels import device
+from gatewright.kernels.seeds import SEEDS
 
 Config = dict[str, Any]
 _state = {"tuning": os.environ.get("GATEWRIGHT_AUTOTUNE", "0") == "1"}
@@ -72,9 +73,7 @@ def _milliseconds(call: Callable[[], None], repeat: int = 9) -> float:
     """The median time of ``call`` with the L2 cache flushed before each."""
     call()
     flush = torch.empty(256 * 2**20, dtype=torch.int8, device="cuda")
-    pairs = [
-        (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(repeat)
-    ]
+    pairs = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(repeat)]
     for begin, end in pairs:
         flush.zero_()
         begin.record()
@@ -95,8 +94,12 @@ def choose(
     """The configuration for this call: the cached one, one found now, or the default."""
     if not where.is_cuda or device.INTERPRET:
         return default
-    name = "|".join([torch.cuda.get_device_name(where.device), kernel, *map(str, key)])
+    place = "|".join([kernel, *map(str, key)])
+    name = f"{torch.cuda.get_device_name(where.device)}|{place}"
     entries = _entries()
+    seed = SEEDS.get(place) if torch.cuda.get_device_capability(where.device)[0] == 9 else None
+    if seed in options:
+        default = seed or default
     if name in entries and (not options or entries[name] in [default, *options]):
         return entries[name]
     if not _state["tuning"] or torch.cuda.is_current_stream_capturing():

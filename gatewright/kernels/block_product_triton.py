@@ -1,4 +1,5 @@
 # pyright: basic
+# ruff: noqa: SIM108 - an `if` over constants is resolved while compiling; a ternary reads as a select
 """Products with weights in a block format or in integer groups, in Triton, for any number of rows.
 
 y[M, N] = activation(x[M, K] . w[N, K]^T + bias). A tile of weights is decoded to bfloat16 in registers (each
@@ -22,9 +23,7 @@ ACTIVATIONS = ("none", "relu", "gelu", "silu")
 
 
 @triton.jit
-def finish(
-    value, bias, column, within, ACTIVATION: tl.constexpr, HAS_BIAS: tl.constexpr, NATIVE: tl.constexpr
-):
+def finish(value, bias, column, within, ACTIVATION: tl.constexpr, HAS_BIAS: tl.constexpr, NATIVE: tl.constexpr):
     """Bias and activation of a float32 tile [rows, columns]."""
     if HAS_BIAS:
         value += to_float32(tl.load(bias + column, mask=within, other=0.0), NATIVE)[None, :]
@@ -54,9 +53,7 @@ def load_weights(
     """A float32 tile [BN, BK] of weights at rows ``row`` (clamped by the caller) and columns ``k`` onwards."""
     if FORMAT == "mxfp4" or FORMAT == "nvfp4" or FORMAT == "int4":
         byte = tl.arange(0, BK // 2)[None, :]
-        packed = tl.load(
-            codes + row[:, None] * (K // 2) + k // 2 + byte, mask=k // 2 + byte < K // 2, other=0
-        )
+        packed = tl.load(codes + row[:, None] * (K // 2) + k // 2 + byte, mask=k // 2 + byte < K // 2, other=0)
         wide = packed.to(tl.int32)
         code = tl.reshape(tl.join(wide & 15, (wide >> 4) & 15), [BN, BK])
         if FORMAT == "int4":
@@ -157,9 +154,7 @@ def add_splits_kernel(
     for split in range(SPLITS):
         total += tl.load(partial + (split * M + row) * N + column, mask=within, other=0.0)[None, :]
     total = finish(total, bias, column, within, ACTIVATION, HAS_BIAS, NATIVE)
-    tl.store(
-        out + row * N + column[None, :], round_to(total, out.dtype.element_ty, NATIVE), mask=within[None, :]
-    )
+    tl.store(out + row * N + column[None, :], round_to(total, out.dtype.element_ty, NATIVE), mask=within[None, :])
 
 
 def launch_block_product(
@@ -218,9 +213,7 @@ def launch_block_product(
         if parts > 1:
             wide = min(1024, device.next_power(columns))
             finish_grid = (rows, device.ceil_div(columns, wide))
-            add_splits_kernel[finish_grid](
-                target, addend, out, rows, N=columns, BN=wide, SPLITS=parts, **epilogue
-            )
+            add_splits_kernel[finish_grid](target, addend, out, rows, N=columns, BN=wide, SPLITS=parts, **epilogue)
 
     tuned("block_product", (form, group, str(x.dtype), tile, columns, depth), x, default, options, run)
     return out

@@ -46,9 +46,7 @@ def launch_decode_product(
     wanted = device.ceil_div(3 * device.count_processors(x), groups(0))
     splits = max(1, min(8, wanted, chunks // (2 * shapes[0][1])))
     default = {"shape": 0, "splits": splits}
-    options = [
-        {"shape": shape, "splits": parts} for shape in range(len(shapes)) for parts in {1, 2, 4, splits}
-    ]
+    options = [{"shape": shape, "splits": parts} for shape in range(len(shapes)) for parts in {1, 2, 4, splits}]
 
     def run(config: dict[str, int]) -> None:
         shape, parts = config["shape"], config["splits"]

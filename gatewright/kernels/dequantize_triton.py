@@ -62,7 +62,9 @@ def dequantize_rows_kernel(
         pairs = tl.join(tl.join(pair0, pair2), tl.join(pair1, pair3))
         value = tl.reshape(pairs, [GROUPS, 4])
         target = group[:, None] * 4 + tl.arange(0, 4)[None, :]
-        tl.store(out.to(tl.pointer_type(tl.int32)) + first * 4 + target, value, mask=inside[:, None], cache_modifier=STORE)
+        tl.store(
+            out.to(tl.pointer_type(tl.int32)) + first * 4 + target, value, mask=inside[:, None], cache_modifier=STORE
+        )
     else:
         value = round_to(decode_element(code, FORMAT, NATIVE) * scale[:, None], DTYPE, NATIVE)
         tl.store(out + first * 8 + place, value, mask=inside[:, None], cache_modifier=STORE)
@@ -106,9 +108,7 @@ def dequantize_columns_kernel(
         tl.store(out + place, value, mask=inside[None, :])
 
 
-def launch_dequantize(
-    codes: Tensor, scales: Tensor, form: BlockFormat, dtype: torch.dtype, axis: int
-) -> Tensor:
+def launch_dequantize(codes: Tensor, scales: Tensor, form: BlockFormat, dtype: torch.dtype, axis: int) -> Tensor:
     """Dequantise along ``axis`` (counted from the front); the arguments are checked already."""
     shape = list(codes.shape)
     shape[axis] = form.unpacked(shape[axis])

@@ -7,6 +7,8 @@ counted, so that a test can say which kernels ran where.
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import os
 from collections import Counter
 from functools import cache
@@ -15,13 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-try:
-    import triton
-
-    HAS_TRITON = True
-except ImportError:  # a CPU machine without Triton still has the reference path
-    triton = None
-    HAS_TRITON = False
+HAS_TRITON = importlib.util.find_spec("triton") is not None  # a CPU machine without it has the reference path
 
 LAUNCHES: Counter[tuple[str, str]] = Counter()
 INTERPRET = HAS_TRITON and os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes")
@@ -34,10 +30,9 @@ def uses_kernel(value: Tensor) -> bool:
 
 def record(kernel: str, value: Tensor) -> None:
     """Count a launch of ``kernel``, or of its reference path."""
+    where = "gpu" if value.is_cuda else "interpreter"
     if not uses_kernel(value):
         where = "reference"
-    else:
-        where = "gpu" if value.is_cuda else "interpreter"
     LAUNCHES[kernel, where] += 1
 
 
@@ -51,7 +46,7 @@ def processors(index: int) -> int:
     """Streaming multiprocessors of a GPU; 4 where there is none, to exercise persistent loops."""
     if not torch.cuda.is_available():
         return 4
-    return torch.cuda.get_device_properties(index).multi_processor_count
+    return int(torch.cuda.get_device_properties(index).multi_processor_count)  # pyright: ignore[reportUnknownArgumentType]
 
 
 def count_processors(value: Tensor) -> int:
@@ -83,7 +78,10 @@ def next_power(value: int) -> int:
 
 def versions() -> dict[str, Any]:
     """What a benchmark's figures depend on: device, driver and library versions."""
-    found: dict[str, Any] = {"torch": torch.__version__, "triton": getattr(triton, "__version__", None)}
+    found: dict[str, Any] = {
+        "torch": torch.__version__,
+        "triton": importlib.metadata.version("triton") if HAS_TRITON else None,
+    }
     if torch.cuda.is_available():
         found["device"] = torch.cuda.get_device_name()
         found["cuda"] = torch.version.cuda

@@ -175,7 +175,7 @@ def encode_element(value, FORMAT: tl.constexpr, NATIVE: tl.constexpr, WIDE: tl.c
         return (scaled + 12582912.0).to(tl.int32, bitcast=True) & 0xFF
     if NATIVE and FORMAT == "mxfp8_e4m3":
         return value.to(tl.float8e4nv).to(tl.uint8, bitcast=True).to(tl.int32)
-    elif NATIVE and FORMAT == "mxfp8_e5m2":
+    if NATIVE and FORMAT == "mxfp8_e5m2":
         return value.to(tl.float8e5).to(tl.uint8, bitcast=True).to(tl.int32)
     bits = value.to(tl.int32, bitcast=True)
     sign = (bits >> (32 - BITS)) & (1 << (BITS - 1))

@@ -200,7 +200,7 @@ def quantize_reference(values: Tensor, form: BlockFormat, axis: int = -1) -> tup
     """Packed codes and scales of a floating tensor, blocked along ``axis``, which is padded with zeros."""
     moved = values.double().movedim(axis, -1)
     padded = torch.nn.functional.pad(moved, (0, -moved.shape[-1] % form.size))
-    blocks = padded.unflatten(-1, (padded.shape[-1] // form.size, form.size))
+    blocks = padded.reshape(*padded.shape[:-1], padded.shape[-1] // form.size, form.size)
     amax = blocks.abs().amax(-1) if blocks.numel() else blocks.sum(-1)
     scales = encode_scales(amax, form)
     scale = scale_values(form.scale).to(values.device)[scales].unsqueeze(-1)
@@ -217,8 +217,8 @@ def dequantize_reference(
     moved = unpack(codes.movedim(axis, -1).contiguous(), form)
     values = element_values(form.name).to(codes.device)[moved]
     scale = scale_values(form.scale).to(codes.device)[scales.movedim(axis, -1).long()]
-    values = values.unflatten(-1, (scale.shape[-1], form.size)) * scale.unsqueeze(-1)
-    return round_float64(values.flatten(-2), dtype).movedim(-1, axis).contiguous()
+    scaled = values.reshape(*scale.shape, form.size) * scale.unsqueeze(-1)
+    return round_float64(scaled.flatten(-2), dtype).movedim(-1, axis).contiguous()
 
 
 def round_float64(values: Tensor, dtype: torch.dtype) -> Tensor:

@@ -124,7 +124,7 @@ def encode_words(first, second, third, fourth, inverse):
     bits = inverse.to(tl.int32, bitcast=True)
     pair = ((bits >> 16) & 0xFFFF) | (bits & -65536)
     return tl.inline_asm_elementwise(
-        ENCODE_WORDS,
+        ENCODE_WORDS,  # pyright: ignore[reportArgumentType] - Triton unwraps a constant
         "=r,r,r,r,r,r",
         [first, second, third, fourth, pair],
         dtype=tl.int32,

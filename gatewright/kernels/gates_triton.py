@@ -95,11 +95,7 @@ def launch_gates(
     groups = length // size
     factor = values if other is None else other
     default = {"GROUPS": 2048 // size, "num_warps": 8}
-    options = [
-        {"GROUPS": elements // size, "num_warps": warps}
-        for elements in (1024, 2048, 4096)
-        for warps in (4, 8)
-    ]
+    options = [{"GROUPS": elements // size, "num_warps": warps} for elements in (1024, 2048, 4096) for warps in (4, 8)]
 
     def run(config: dict[str, int]) -> None:
         grid = (device.ceil_div(groups, config["GROUPS"]),)

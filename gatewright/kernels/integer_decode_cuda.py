@@ -47,7 +47,9 @@ def candidates(rows: int, depth: int, form: str) -> list[dict[str, int]]:
         if splits <= depth // chunk_of(form) and shared_bytes(rows, depth, form, shape, splits) <= SHARED_LIMIT
     ]
     target = 56 * 1024  # four blocks to a multiprocessor
-    return sorted(found, key=lambda each: max(0, shared_bytes(rows, depth, form, each["shape"], each["splits"]) - target))
+    return sorted(
+        found, key=lambda each: max(0, shared_bytes(rows, depth, form, each["shape"], each["splits"]) - target)
+    )
 
 
 def serves(x: Tensor, depth: int, form: str) -> bool:
@@ -60,9 +62,11 @@ def serves(x: Tensor, depth: int, form: str) -> bool:
 
 def _may_overlap(codes: Tensor, scales: Tensor) -> int:
     """1 if an earlier launch has read these weights, unchanged since."""
-    known = all(_settled.get(each) == each._version for each in (codes, scales))
+    known = True
     for each in (codes, scales):
-        _settled[each] = each._version
+        version: int = each._version
+        known = known and _settled.get(each) == version  # pyright: ignore[reportUnknownVariableType]
+        _settled[each] = version
     return int(known)
 
 

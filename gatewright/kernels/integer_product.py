@@ -149,7 +149,5 @@ def integer_linear(
     check_choice("rounding", rounding, ROUNDINGS)
     check_choice("overflow", overflow, OVERFLOWS)
     if not 0 <= shift <= 40 or not 1 <= width <= (32 if signed else 31):
-        raise error(
-            "GW0506", f"`shift` is {shift} and `width` {width}", help="use 0..40 and 1..32 (31 unsigned)"
-        )
+        raise error("GW0506", f"`shift` is {shift} and `width` {width}", help="use 0..40 and 1..32 (31 unsigned)")
     return _integer_linear(x, weights, bias, relu, shift, rounding, overflow, width, signed)

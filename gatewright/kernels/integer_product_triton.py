@@ -150,6 +150,4 @@ def launch_integer_product(
             NATIVE=device.native(), **config,
         )  # fmt: skip
 
-    tuned(
-        "integer_product", (device.next_power(rows), columns, depth, str(out.dtype)), x, default, options, run
-    )
+    tuned("integer_product", (device.next_power(rows), columns, depth, str(out.dtype)), x, default, options, run)

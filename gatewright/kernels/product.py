@@ -43,7 +43,8 @@ def decode_groups(codes: Tensor, scales: Tensor, bits: int, dtype: torch.dtype) 
     if bits == 4:
         wide = torch.stack((wide & 15, wide >> 4 & 15), -1).flatten(-2)
         wide = (wide ^ 8) - 8
-    groups = wide.float().unflatten(-1, (scales.shape[-1], -1)) * scales.float().unsqueeze(-1)
+    size = wide.shape[-1] // scales.shape[-1]
+    groups = wide.float().reshape(*scales.shape, size) * scales.float().unsqueeze(-1)
     return groups.flatten(-2).to(dtype)
 
 
@@ -62,9 +63,7 @@ def reference_linear(
 
 
 @torch.library.custom_op("gatewright::linear", mutates_args=())
-def _linear(
-    x: Tensor, codes: Tensor, scales: Tensor, form: str, bias: Tensor | None, activation: str
-) -> Tensor:
+def _linear(x: Tensor, codes: Tensor, scales: Tensor, form: str, bias: Tensor | None, activation: str) -> Tensor:
     rows = x.reshape(-1, x.shape[-1])
     device.record("linear_" + form, x)
     depth = x.shape[-1]
@@ -74,9 +73,10 @@ def _linear(
     from gatewright.kernels import decode_product_cuda, integer_decode_cuda
     from gatewright.kernels.block_product_triton import launch_block_product
 
+    # From 9 rows on, the Triton kernel is the faster one for MXFP8 (measured).
     if integer_decode_cuda.serves(rows, depth, form):
         result = integer_decode_cuda.launch_integer_decode(rows, codes, scales, form, bias, activation)
-    elif decode_product_cuda.serves(rows, depth, form):
+    elif decode_product_cuda.serves(rows, depth, form) and not (form == "mxfp8_e4m3" and rows.shape[0] > 8):
         result = decode_product_cuda.launch_decode_product(rows, codes, scales, form, bias, activation)
     elif _fused(rows, form, depth):
         group = depth // scales.shape[-1]
@@ -108,9 +108,7 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     weights = _decoded(codes, scales, ctx.form, x.dtype)
     if ctx.activation != "none":
         with torch.enable_grad():
-            before = (
-                F.linear(x, weights, None if bias is None else bias.to(x.dtype)).detach().requires_grad_()
-            )
+            before = F.linear(x, weights, None if bias is None else bias.to(x.dtype)).detach().requires_grad_()
             (gradient,) = torch.autograd.grad(activate(before, ctx.activation), before, gradient)
     bias_gradient = None
     if bias is not None and ctx.needs_input_grad[4]:

@@ -29,9 +29,7 @@ from gatewright.kernels.fp4_code import encode_words, larger_pair
 
 
 @triton.jit
-def quantize_rows_kernel(
-    values, codes, scales, blocks, FORMAT: tl.constexpr, ROWS: tl.constexpr, NATIVE: tl.constexpr
-):
+def quantize_rows_kernel(values, codes, scales, blocks, FORMAT: tl.constexpr, ROWS: tl.constexpr, NATIVE: tl.constexpr):
     """One tile of ROWS blocks; the tensor is a flat sequence of ``blocks`` blocks."""
     SIZE: tl.constexpr = block_size(FORMAT)
     first = tl.program_id(0).to(tl.int64) * ROWS
@@ -39,9 +37,7 @@ def quantize_rows_kernel(
     inside = first + row < blocks
     place = tl.max_contiguous(row[:, None] * SIZE + tl.arange(0, SIZE)[None, :], [1, 8])
     raw = tl.load(values + first * SIZE + place, mask=inside[:, None], other=0.0)
-    store_blocks(
-        to_float32(raw, NATIVE), codes, scales, first, inside, FORMAT, ROWS, NATIVE, raw.dtype == tl.float32
-    )
+    store_blocks(to_float32(raw, NATIVE), codes, scales, first, inside, FORMAT, ROWS, NATIVE, raw.dtype == tl.float32)
 
 
 @triton.jit
@@ -77,10 +73,7 @@ def store_blocks(
         tl.store(pointer, word, mask=inside[:, None])
     else:
         GROUPS: tl.constexpr = SIZE // 8
-        lanes = (
-            tl.reshape(code, [ROWS, GROUPS, 8]).to(tl.int64)
-            << (tl.arange(0, 8).to(tl.int64) * 6)[None, None, :]
-        )
+        lanes = tl.reshape(code, [ROWS, GROUPS, 8]).to(tl.int64) << (tl.arange(0, 8).to(tl.int64) * 6)[None, None, :]
         wide = tl.sum(lanes, axis=2)
         place = row[:, None] * (GROUPS * 3) + tl.arange(0, GROUPS)[None, :] * 3
         pointer = codes.to(tl.pointer_type(tl.int16)) + first * (GROUPS * 3) + place
@@ -95,9 +88,7 @@ def quantize_fp4_kernel(values, codes, scales, blocks, ROWS: tl.constexpr):
     first = tl.program_id(0).to(tl.int64) * ROWS
     row = tl.arange(0, ROWS)
     inside = first + row < blocks
-    pointer = (
-        values.to(tl.pointer_type(tl.int32)) + first * 16 + row[:, None] * 16 + tl.arange(0, 16)[None, :]
-    )
+    pointer = values.to(tl.pointer_type(tl.int32)) + first * 16 + row[:, None] * 16 + tl.arange(0, 16)[None, :]
     pairs = tl.load(pointer, mask=inside[:, None], other=0)
     even, odd = tl.split(tl.reshape(pairs, [ROWS, 4, 2, 2]))
     first_pair, third_pair = tl.split(even)
@@ -139,9 +130,7 @@ def quantize_columns_kernel(
     group = block * (SIZE // LANES) + tl.arange(0, SIZE // LANES)
     pointer = codes + (group[:, None] * BYTES) * columns + column[None, :]
     if BITS != 8:
-        lanes = (
-            tl.reshape(code, [SIZE // LANES, LANES, COLUMNS]) << (tl.arange(0, LANES) * BITS)[None, :, None]
-        )
+        lanes = tl.reshape(code, [SIZE // LANES, LANES, COLUMNS]) << (tl.arange(0, LANES) * BITS)[None, :, None]
         code = tl.sum(lanes, axis=1)
     for byte in tl.static_range(BYTES):
         tl.store(pointer + byte * columns, (code >> (8 * byte)).to(tl.uint8), mask=inside[None, :])

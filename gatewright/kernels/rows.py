@@ -39,9 +39,7 @@ def _finish(result: Tensor, values: Tensor, form: BlockFormat | None) -> tuple[T
     return quantize_reference(result, form)
 
 
-def reference_rows(
-    values: Tensor, weight: Tensor | None, bias: Tensor | None, kind: str, epsilon: float
-) -> Tensor:
+def reference_rows(values: Tensor, weight: Tensor | None, bias: Tensor | None, kind: str, epsilon: float) -> Tensor:
     """The float32 result in plain PyTorch."""
     wide = values.float()
     gain = None if weight is None else weight.float()
@@ -94,6 +92,7 @@ def _rows_backward(context: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | 
     values, weight, bias = context.saved_tensors
     with torch.enable_grad():
         leaves = [None if each is None else each.detach().requires_grad_() for each in (values, weight, bias)]
+        assert leaves[0] is not None
         result = reference_rows(leaves[0], leaves[1], leaves[2], context.kind, context.epsilon)
         present = [each for each in leaves if each is not None]
         found = iter(torch.autograd.grad(result, present, gradient.float(), allow_unused=True))
@@ -131,6 +130,7 @@ def _gates_backward(context: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor |
     values, other = context.saved_tensors
     with torch.enable_grad():
         leaves = [None if each is None else each.detach().requires_grad_() for each in (values, other)]
+        assert leaves[0] is not None
         result = reference_gates(leaves[0], leaves[1], context.kind)
         present = [each for each in leaves if each is not None]
         found = iter(torch.autograd.grad(result, present, gradient.float()))

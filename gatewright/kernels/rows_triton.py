@@ -45,7 +45,12 @@ def rows_kernel(
     first = tl.program_id(0).to(tl.int64)
     step = tl.num_programs(0)
     fill = float("-inf") if KIND == 0 else 0.0
-    raw = tl.load(values + first * WIDTH + column, mask=column < tl.where(first < rows, WIDTH, 0), other=fill, eviction_policy="evict_first")
+    raw = tl.load(
+        values + first * WIDTH + column,
+        mask=column < tl.where(first < rows, WIDTH, 0),
+        other=fill,
+        eviction_policy="evict_first",
+    )
     for turn in range(TURNS):
         row = first + turn * step
         if turn + 1 < TURNS:
@@ -60,9 +65,7 @@ def rows_kernel(
         value = to_float32(raw, NATIVE)
         if KIND == 0:
             # A row that is all -inf gives NaN, as PyTorch's does.
-            value = exponential2(
-                value * 1.4426950408889634 - tl.max(value, axis=0) * 1.4426950408889634, NATIVE
-            )
+            value = exponential2(value * 1.4426950408889634 - tl.max(value, axis=0) * 1.4426950408889634, NATIVE)
             value = value * (1.0 / tl.sum(value, axis=0))
         else:
             if KIND == 1:

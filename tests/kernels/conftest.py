@@ -1,4 +1,4 @@
-"""The kernels run on the GPU where there is one, else through Triton's interpreter; the summary says which ran where."""
+"""The kernels run on the GPU where there is one, else in Triton's interpreter; the summary says which ran where."""
 
 from __future__ import annotations
 
@@ -34,21 +34,15 @@ def _fixed_seed() -> None:
 
 def _launches() -> dict[str, int]:
     device = sys.modules.get("gatewright.kernels.device")
-    return (
-        {} if device is None else {"{} on {}".format(*key): count for key, count in device.LAUNCHES.items()}
-    )
+    return {} if device is None else {"{} on {}".format(*key): count for key, count in device.LAUNCHES.items()}
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["kernel_launches"] = _launches()
-    else:
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is None:
         _seen.update(_launches())
-
-
-class _Collector:
-    def pytest_testnodedown(self, node: Any, error: object) -> None:
-        _seen.update(getattr(node, "workeroutput", {}).get("kernel_launches", {}))
+    else:  # a worker of xdist
+        output["kernel_launches"] = _launches()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -58,7 +52,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             terminalreporter.write_line(f"{name}: {count} calls")
 
 
-def pytest_collection_modifyitems(config: pytest.Config) -> None:
-    if config.pluginmanager.hasplugin("xdist") and not config.pluginmanager.hasplugin("kernel-launches"):
-        if config.pluginmanager.hasplugin("dsession"):
-            config.pluginmanager.register(_Collector(), "kernel-launches")
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """A worker of xdist has ended; its counts join the summary."""
+    _seen.update(getattr(node, "workeroutput", {}).get("kernel_launches", {}))

@@ -81,9 +81,7 @@ def test_quantizes_like_the_reference(name: str, dtype: torch.dtype, axis: int, 
     assert torch.equal(scales, expected_scales)
     found = unpack(codes.movedim(axis, -1).contiguous(), form)
     wanted = unpack(expected.movedim(axis, -1).contiguous(), form)
-    valid = (
-        scale_values(form.scale)[scales.movedim(axis, -1).long()].isfinite().repeat_interleave(form.size, -1)
-    )
+    valid = scale_values(form.scale)[scales.movedim(axis, -1).long()].isfinite().repeat_interleave(form.size, -1)
     assert torch.equal(found[valid], wanted[valid])
     assert valid.float().mean() > 0.8
 

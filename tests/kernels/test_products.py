@@ -43,9 +43,7 @@ def test_every_weight_code_and_scale_reaches_the_product_exactly(name: str, wher
     from gatewright.kernels.formats import dequantize_reference, pack
 
     packed = pack(codes, form).to(where)
-    scales = (
-        torch.arange(256, dtype=torch.uint8)[:, None].expand(256, depth // form.size).contiguous().to(where)
-    )
+    scales = torch.arange(256, dtype=torch.uint8)[:, None].expand(256, depth // form.size).contiguous().to(where)
     weights = dequantize_reference(packed.cpu(), scales.cpu(), form, torch.bfloat16)
     row_is_nan = weights.isnan().any(1)
     for place in (0, 1, 37, 130, 255):
@@ -86,9 +84,7 @@ def test_linear_gradients(where: str) -> None:
     weights = convert.dequantize(codes, scales, "mxint8", torch.float32)
     x = torch.randn(2, 3, 64, device=where, requires_grad=True)
     bias = torch.randn(24, device=where, requires_grad=True)
-    found = torch.autograd.grad(
-        product.block_linear(x, codes, scales, "mxint8", bias, "gelu").sum(), (x, bias)
-    )
+    found = torch.autograd.grad(product.block_linear(x, codes, scales, "mxint8", bias, "gelu").sum(), (x, bias))
     plain = torch.nn.functional.gelu(torch.nn.functional.linear(x, weights, bias))
     expected = torch.autograd.grad(plain.sum(), (x, bias))
     for one, other in zip(found, expected, strict=True):
@@ -136,17 +132,13 @@ def test_integer_linear_casts(rounding: str, overflow: str, where: str) -> None:
 
 
 def test_integer_linear_is_exact_on_extreme_values(where: str) -> None:
-    depth = (
-        65536 if where == "cuda" else 4096
-    )  # the interpreter takes minutes at 65,536; the sum's bound is the same
+    depth = 65536 if where == "cuda" else 4096  # the interpreter takes minutes at 65,536; the sum's bound is the same
     x = torch.full((64, depth), -128, dtype=torch.int8, device=where)
     weights = torch.full((64, depth), -128, dtype=torch.int8, device=where)
     weights[1::2] = 127
     bias = torch.full((64,), 2**31 - 1, dtype=torch.int32, device=where)
     found = integer_product.integer_linear(x, weights, bias, shift=0, width=32)
-    expected = integer_product.reference_integer_linear(
-        x, weights, bias, False, 0, "floor", "saturate", 32, True
-    )
+    expected = integer_product.reference_integer_linear(x, weights, bias, False, 0, "floor", "saturate", 32, True)
     assert torch.equal(found.long(), expected)
     assert (integer_product.integer_linear(x, weights)[:, 0] == 128 * 128 * depth).all()
 

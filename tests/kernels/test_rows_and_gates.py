@@ -17,9 +17,7 @@ def close(found: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> bo
     """Within a rounding of ``dtype`` and float32's own noise."""
     step = {torch.bfloat16: 2**-8, torch.float16: 2**-11, torch.float32: 2**-20}[dtype]
     return bool(
-        torch.allclose(
-            found.float(), expected.float(), rtol=step * 1.05, atol=2e-6 if dtype == torch.float32 else 1e-6
-        )
+        torch.allclose(found.float(), expected.float(), rtol=step * 1.05, atol=2e-6 if dtype == torch.float32 else 1e-6)
     )
 
 
@@ -29,9 +27,7 @@ def test_rows(width: int, dtype: torch.dtype, where: str) -> None:
     x = (torch.randn(7, width) * 3).to(dtype).to(where)
     gain, shift = torch.randn(2, width, device=where).to(dtype)
     assert close(rows.softmax(x), rows.reference_rows(x, None, None, "softmax", 0), dtype)
-    assert close(
-        rows.layer_norm(x, gain, shift), rows.reference_rows(x, gain, shift, "layer_norm", 1e-5), dtype
-    )
+    assert close(rows.layer_norm(x, gain, shift), rows.reference_rows(x, gain, shift, "layer_norm", 1e-5), dtype)
     assert close(rows.layer_norm(x), rows.reference_rows(x, None, None, "layer_norm", 1e-5), dtype)
     assert close(rows.rms_norm(x, gain), rows.reference_rows(x, gain, None, "rms_norm", 1e-6), dtype)
 
@@ -76,9 +72,7 @@ def test_gradients_equal_pytorchs(where: str) -> None:
     gain = torch.randn(96, device=where, requires_grad=True)
     ours = rows.silu_gate(rows.rms_norm(x, gain), rows.softmax(x))
     found = torch.autograd.grad(ours.square().sum(), (x, gain))
-    plain = torch.nn.functional.silu(torch.nn.functional.rms_norm(x, (96,), gain, 1e-6)) * torch.softmax(
-        x, -1
-    )
+    plain = torch.nn.functional.silu(torch.nn.functional.rms_norm(x, (96,), gain, 1e-6)) * torch.softmax(x, -1)
     expected = torch.autograd.grad(plain.square().sum(), (x, gain))
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,185 @@
+"""Models as printed kernels: the golden model at the GPU's speed, every result checked against exact arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.gpu.measure import Context, Row, milliseconds
+from gatewright.backends.torch.build import build_module
+from gatewright.backends.torch.emulate import emulate
+from gatewright.backends.triton.golden import GoldenProgram
+from gatewright.backends.triton.program import Program
+from gatewright.frontend.importer import import_model
+from gatewright.frontend.quantise import quantise
+from gatewright.ir.builder import Builder
+from gatewright.ir.formats import Exact, Fixed
+from gatewright.ir.graph import Graph
+from gatewright.ir.intervals import Interval
+from gatewright.ir.ops.reduce import Reduce
+from gatewright.ir.transforms.legalise import legalise
+from gatewright.ir.transforms.prepare import prepare
+from gatewright.ir.types import Type
+from gatewright.sim import golden
+
+CHECKED = 4
+"""Samples of a large batch that the golden model recomputes on the host."""
+
+
+def rows(context: Context) -> Iterator[Row]:
+    """Contractions, maps, rows and whole models."""
+    yield from contraction_rows(context)
+    yield from long_sum_rows(context)
+    yield from bandwidth_rows(context)
+    yield from model_rows(context)
+
+
+def contraction(depth: int, columns: int, codes: np.ndarray, bits: int = 8) -> Graph:
+    """x . w^T with a bias, rounded to 8 bits; x has ``bits`` bits."""
+    builder = Builder("contraction")
+    low = -(1 << (bits - 1))
+    x = builder.input("x", Type((depth,), Fixed(bits, 4), Interval(low, -low - 1)))
+    weights = builder.integers(codes, Fixed(8, 4), "weights")
+    total = builder.contract("k, n k -> n", x, weights)
+    bias = builder.integers(np.arange(columns) % 200 - 100, Exact(8), "bias")
+    result = builder.map(lambda s, b: (s + b).round(12, "half_even").clamp(-128, 127), total, bias, format=Fixed(8, 4))
+    return builder.finish([result], ["result"])
+
+
+def equals_golden(graph: Graph, codes: Tensor, found: Tensor, samples: int = CHECKED) -> bool:
+    """The first and last samples against the golden model on the host."""
+    chosen = [*range(samples), *range(len(codes) - samples, len(codes))]
+    (expected,) = golden.evaluate(graph, [codes[chosen].cpu().numpy().astype(np.int64)])
+    return bool((found[chosen].cpu().numpy() == expected).all())
+
+
+def contraction_rows(context: Context, many: int = 4096, size: int = 8192) -> Iterator[Row]:
+    """Large contractions, codes to codes, held against the library's bare int8 product."""
+    weights = np.random.default_rng(0).integers(-128, 128, size=(size, size))
+    x8 = [torch.randint(-128, 128, (many, size), device="cuda").to(torch.int8) for _ in range(3)]
+    w8 = torch.from_numpy(weights).to(torch.int8).cuda()
+    operations = 2.0 * many * size * size
+    library = milliseconds(lambda x: torch._int_mm(x, w8.t()), [(x,) for x in x8], 20.0)
+    yield context.compute_row("backend", f"M={many} int8 -> int32", "_int_mm", library, operations)
+    for bits, goal in ((8, 0.8), (16, None)):
+        graph = contraction(size, size, weights, bits)
+        program = Program(graph)
+        inputs = x8 if bits == 8 else [(x.to(torch.int16) << 8) + x.roll(1, 0) for x in x8]
+        (found,) = program(inputs[0])
+        taken = milliseconds(lambda x, program=program: program(x)[0], [(x,) for x in inputs], 20.0)
+        yield context.compute_row(
+            "backend", f"M={many} fixed<{bits}> x fixed<8>, bias, cast", "program", taken, operations,
+            goal="80% of _int_mm" if goal else "", met=library / taken >= goal if goal else None,
+            correct=equals_golden(graph, inputs[0], found), note=f"{library / taken:.2f}x _int_mm",
+        )  # fmt: skip
+
+
+def long_sum_rows(context: Context, many: int = 512, columns: int = 256, depth: int = 65536) -> Iterator[Row]:
+    """Adversarial data: every product is the largest, and the sums are the longest that one int32 holds."""
+    graph = contraction(depth, columns, np.full((columns, depth), -128))
+    program = Program(graph)
+    x = torch.full((many, depth), -128, dtype=torch.int8, device="cuda")
+    x[1::2] = 127
+    x[:, ::2] = torch.where(torch.arange(many, device="cuda")[:, None] % 3 == 0, 127, x[:, ::2])
+    (found,) = program(x)
+    taken = milliseconds(lambda x: program(x)[0], [(x,)] * 2, 20.0)
+    yield context.compute_row("backend", f"M={many} K={depth} extreme codes", "program", taken,
+                              2.0 * many * columns * depth, correct=equals_golden(graph, x, found))  # fmt: skip
+
+
+def map_graph(width: int) -> Graph:
+    """A sum of two streams, rounded, limited and looked up in a table."""
+    builder = Builder("map")
+    type = Type((width,), Fixed(8, 4), Interval(-128, 127))
+    first, second = builder.input("first", type), builder.input("second", type)
+    table = [(code * code) >> 7 for code in range(-128, 128)]
+    result = builder.map(
+        lambda a, b: (a + b).round(1, "half_even").clamp(-128, 127).lookup(-128, table) - a, first, second, frac=4
+    )
+    return builder.finish([result], ["result"])
+
+
+def normal_graph(width: int) -> Graph:
+    """A row less its maximum and its rounded mean."""
+    builder = Builder("rows")
+    x = builder.input("x", Type((width,), Fixed(8, 4), Interval(-128, 127)))
+    peak, total = builder.add(Reduce("max", (0,)), x), builder.add(Reduce("sum", (0,)), x)
+    shift = width.bit_length() - 1
+    result = builder.map(
+        lambda v, m, s: (v + v - m - s.round(shift, "half_even")).clamp(-128, 127), x, peak, total, format=Fixed(8, 4)
+    )
+    return builder.finish([result], ["result"])
+
+
+def bandwidth_rows(context: Context, samples: int = 32768, width: int = 4096) -> Iterator[Row]:
+    """A map cluster and a reduction with its maps: bytes read and written."""
+    for graph, inputs, moved in ((map_graph(width), 2, 4), (normal_graph(width), 1, 2)):
+        program = Program(graph)
+        sets = [
+            tuple(torch.randint(-128, 128, (samples, width), device="cuda", dtype=torch.int8) for _ in range(inputs))
+            for _ in range(3)
+        ]
+        (found,) = program(*sets[0])
+        last = [each[-CHECKED:].cpu().numpy().astype(np.int64) for each in sets[0]]
+        (expected,) = golden.evaluate(graph, last)
+        correct = bool((found[-CHECKED:].cpu().numpy() == expected).all())
+        taken = milliseconds(lambda *codes, program=program: program(*codes)[0], sets)
+        moved = samples * width * (inputs + found.element_size())
+        yield context.bandwidth_row(
+            "backend", f"{graph.name} {samples} x {width}", "program", taken, moved, None, correct
+        )
+
+
+class Dense(nn.Sequential):
+    """Three wide layers."""
+
+    def __init__(self, width: int = 4096) -> None:
+        super().__init__(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1024))
+
+
+class Convolutions(nn.Module):
+    """A small image network with a depthwise layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 64, 3, padding=1)
+        self.depthwise = nn.Conv2d(64, 64, 3, padding=1, groups=64)
+        self.mix = nn.Conv2d(64, 128, 1)
+        self.head = nn.Conv2d(128, 128, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.depthwise(torch.relu(self.stem(x))))
+        return self.head(torch.relu(self.mix(x))).amax(dim=(2, 3))
+
+
+def model_rows(context: Context) -> Iterator[Row]:
+    """Whole models from reals to reals: the program, the printed module, and the emulation on int64 tensors."""
+    formats = {"default": {"input": "fixed<8,4>", "weight": "fixed<8,6>", "bias": "fixed<12,8>"}}
+    cases = (("dense", Dense(), (4096,), 8192), ("convolutions", Convolutions(), (3, 32, 32), 256))
+    for name, model, shape, batch in cases:
+        graph = quantise(prepare(import_model(model.eval(), (torch.randn(2, *shape),))), formats)
+        legalised = legalise(graph)
+        program = GoldenProgram(graph, legalised)
+        module = build_module(graph).cuda()
+        sets = [(torch.randn(batch, *shape, device="cuda"),) for _ in range(2)]
+        (codes,) = program.encode(sets[0])
+        assert isinstance(codes, Tensor)
+        (found,) = program.program(codes)
+        assert isinstance(found, Tensor)
+        correct = equals_golden(legalised.graph, codes, found, 2)
+        rate = {"program": milliseconds(lambda x, program=program: program(x)[0], sets, 20.0)}
+        with torch.no_grad():
+            rate["module"] = milliseconds(module, sets, 20.0)
+        moved = float(sum(each.numel() * 4 for each in sets[0]))
+        for variant, taken in rate.items():
+            yield context.read_row("backend", f"{name} batch {batch}", variant, taken, moved, correct=correct,
+                                   note=f"{batch / taken * 1e3:,.0f} samples/s")  # fmt: skip
+        (emulated,) = emulate(legalised.graph, [codes[:64].long()])
+        assert isinstance(emulated, Tensor)
+        if not torch.equal(emulated, found[:64].long()):
+            yield context.read_row(
+                "backend", f"{name} against emulation", "program", rate["program"], moved, correct=False
+            )
