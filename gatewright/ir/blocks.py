@@ -163,9 +163,13 @@ def window_term(dot: Term, lowest: int, scales: list[_Scale], accumulator: CastS
     assert isinstance(window, Fixed)
     value, exponent = dot, dot.builder.constant(0)
     for scale in scales:
-        value = value * scale.mantissa
-        exponent = exponent + scale.exponent
+        is_flag = Interval(0, 1).contains(scale.mantissa.interval)
+        value = scale.mantissa.select(value, 0) if is_flag else value * scale.mantissa
         lowest += scale.lowest
+        if scale.exponent.interval.is_constant:
+            lowest += scale.exponent.interval.low
+        else:
+            exponent = exponent + scale.exponent
     # value x 2^shift counts in steps of the window.
     shift = exponent + (lowest + window.fraction_bits)
     bits = value.interval.width
@@ -225,19 +229,17 @@ def _sign_and_magnitude(term: Term, width: int) -> Term:
 class _Alignment:
     """Elements of ``width`` bits of magnitude shifted left until the leading one of their block stands at the top.
 
-    A shift is between ``least`` and ``most``, as far as the scale format reaches; the scale's code is
-    ``highest`` - shift.
+    A shift is at most ``most``, as far down as the scale format reaches; the scale's code is ``highest`` - shift.
     """
 
     width: int
     highest: int
-    least: int
     most: int
     format: Block
 
     def shift(self, magnitude: Term) -> Term:
         """The shift for the bitwise or of a block's magnitudes."""
-        return magnitude.leading_zeros(self.width).clamp(self.least, self.most)
+        return magnitude.leading_zeros(self.width).minimum(self.most)
 
     def element(self, term: Term, amount: Term, spec: CastSpec) -> Term:
         """The element's code; floating-point elements come as sign and magnitude."""
@@ -245,8 +247,8 @@ class _Alignment:
         cast = CastSpec(element, spec.rounding, spec.overflow)
         frac = self.width - 1 - element.largest_exponent
         if isinstance(element, SignificandFormat):
-            magnitude = term.wrap(self.width, False).shift_left_within(amount, self.width)
-            return significand_code_of(magnitude, term >> self.width, frac, element, cast)
+            magnitude = term.wrap(self.width, False)
+            return significand_code_of(magnitude, term >> self.width, frac, element, cast, amount)
         if term.interval.signed:
             return cast_term((term << amount).wrap(self.width + 1, True), Exact(frac), cast)
         return cast_term(term.shift_left_within(amount, self.width), Exact(frac), cast)
@@ -256,15 +258,14 @@ def _alignment(width: int, frac: int, format: Block, name: str) -> _Alignment:
     assert isinstance(format.scale, PowerOfTwo)
     highest = width - 1 - frac - format.element.largest_exponent + format.scale.exponent_bias
     largest = format.scale.layout.largest
-    least, most = max(highest - largest, 0), min(width - 1, highest)
-    if most < least:
+    if not 0 <= highest <= largest:
         raise error(
             "GW0384",
             f"{name}: its values lie outside the reach of {format.scale}",
             note=f"the largest magnitude needs the scale code {highest}, codes run from 0 to {largest}",
             help="use a scale format with more exponent bits",
         )
-    return _Alignment(width, highest, least, most, format)
+    return _Alignment(width, highest, min(width - 1, highest), format)
 
 
 # ---- the graph's nodes -----------------------------------------------------------------------

@@ -25,10 +25,20 @@ def significand_code(term: Term, frac: int, format: SignificandFormat, spec: Cas
     return significand_code_of(term.absolute(), term < 0, frac, format, spec)
 
 
-def significand_code_of(magnitude: Term, negative: Term, frac: int, format: SignificandFormat, spec: CastSpec) -> Term:
-    """The code of a number given as a magnitude, in units of 2^-frac, and whether it is negative."""
+def significand_code_of(
+    magnitude: Term,
+    negative: Term,
+    frac: int,
+    format: SignificandFormat,
+    spec: CastSpec,
+    ahead: Term | None = None,
+) -> Term:
+    """The code of a number given as a magnitude, in units of 2^-frac, and whether it is negative.
+
+    The magnitude counts 2^``ahead`` times, where that leaves it within its width.
+    """
     layout = format.layout
-    code = _magnitude_code(magnitude, negative, frac, format, spec.rounding)
+    code = _magnitude_code(magnitude, negative, frac, format, spec.rounding, ahead)
     code = _limited(code, negative, format, spec)
     if layout.signed:
         return code | (negative << layout.magnitude_bits)
@@ -36,7 +46,12 @@ def significand_code_of(magnitude: Term, negative: Term, frac: int, format: Sign
 
 
 def _magnitude_code(
-    magnitude: Term, negative: Term, frac: int, format: SignificandFormat, rounding: Rounding
+    magnitude: Term,
+    negative: Term,
+    frac: int,
+    format: SignificandFormat,
+    rounding: Rounding,
+    ahead: Term | None,
 ) -> Term:
     """The code of a magnitude, which may lie above the largest one."""
     layout = format.layout
@@ -46,14 +61,20 @@ def _magnitude_code(
         magnitude, base = magnitude << -base, 0
     width = magnitude.interval.width
     span = width - layout.precision - base
+    if ahead is not None and (flush or span <= 0):
+        magnitude, ahead = magnitude.shift_left_within(ahead, width), None
     if span <= 0:
         units, offset = _rounded(magnitude, negative, base, rounding), None
     else:
         # Left by its leading zeros, but no further than the finest grid is fine.
-        shift = magnitude.leading_zeros(width).minimum(span)
+        limit = magnitude.builder.constant(span) if ahead is None else ahead + span
+        shift = magnitude.leading_zeros(width).minimum(limit)
         aligned = magnitude.shift_left_within(shift, width)
-        units, offset = _rounded(aligned, negative, base + span, rounding), span - shift
+        units, offset = _rounded(aligned, negative, base + span, rounding), (limit - shift).maximum(0)
     code = _composed(units, offset, format)
+    if ahead is not None:
+        # Zero has no leading one, and so no exponent of its own.
+        code = (magnitude > 0).select(code, 0)
     if not flush:
         return code
     coarse = _rounded(magnitude, negative, base + layout.mantissa, rounding)

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from gatewright.diagnostics import Collector, Diagnostic, diagnostic
 from gatewright.ir.graph import Graph, Node
 from gatewright.ir.ops.contract import Contract
+from gatewright.ir.ops.map import Map
 from gatewright.ir.ops.reshape import Reshape
 from gatewright.ir.ops.window import Window
 from gatewright.ir.streams.forms import MatrixForm, Tile, absorbed_windows, constants_of, matrix_form
+from gatewright.ir.streams.pipelining import FREE
 from gatewright.ir.types import Value
 
 ANY_LANES = 0
@@ -31,6 +33,19 @@ def tile_cost(form: MatrixForm, tile: Tile, lanes_in: int) -> float:
     if lanes_in not in (ANY_LANES, tile.lanes):
         more, fewer = max(lanes_in, tile.lanes), min(lanes_in, tile.lanes)
         cost += 12 + more * width_in * (1.0 if more % fewer == 0 else 3.0)
+    return cost
+
+
+def reader_cost(value: Value, users: Mapping[Value, list[Node]]) -> float:
+    """Estimated LUTs per lane of the maps that read ``value``."""
+    cost = 0.0
+    for reader in users[value]:
+        if isinstance(reader.op, Reshape):
+            cost += reader_cost(reader.output, users)
+        if isinstance(reader.op, Map):
+            for node in reader.op.expression.nodes:
+                if node.op not in FREE:
+                    cost += node.interval.width * (3.0 if node.op in ("shlv", "shlw", "shrv") else 0.5)
     return cost
 
 
@@ -107,6 +122,7 @@ def fold(graph: Graph, interval: int) -> Folding:
     """
     constants, producers = constants_of(graph), graph.producer()
     windows = absorbed_windows(graph, constants)
+    users = graph.users()
     problems = Collector()
     tiles: dict[Value, Tile] = {}
     forms: dict[Value, MatrixForm] = {}
@@ -129,7 +145,10 @@ def fold(graph: Graph, interval: int) -> Folding:
             continue
         forms[node.output] = form
         offered = max(sources, default=ANY_LANES)
-        tiles[node.output] = min(choices, key=lambda tile: (tile_cost(form, tile, offered), tile.inputs))
+        after = reader_cost(node.output, users)
+        tiles[node.output] = min(
+            choices, key=lambda tile: (tile_cost(form, tile, offered) + after * tile.outputs, tile.inputs)
+        )
         lanes[node.output] = tiles[node.output].outputs
     problems.raise_if_any()
     input_lanes = {value: _input_lanes(graph, value, interval, tiles) for value in graph.inputs}
