@@ -67,7 +67,7 @@ def _may_overlap(codes: Tensor, scales: Tensor) -> int:
         version: int = each._version
         known = known and _settled.get(each) == version  # pyright: ignore[reportUnknownVariableType]
         _settled[each] = version
-    return int(known)
+    return 1 if known else 0
 
 
 def launch_integer_decode(

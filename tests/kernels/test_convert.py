@@ -163,10 +163,30 @@ def test_reference_path_needs_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None
     from gatewright.kernels import device
 
     monkeypatch.setattr(device, "INTERPRET", False)
-    codes, scales = convert.quantize(inputs(torch.float32), "mxfp4")
-    assert device.LAUNCHES["quantize", "reference"] > 0
-    assert torch.equal(codes, quantize_reference(inputs(torch.float32), FORMATS["mxfp4"])[0]) or codes.numel()
-    assert scales.dtype == torch.uint8
+    x = inputs(torch.float32)
+    before = device.LAUNCHES["quantize", "reference"]
+    found = convert.quantize(x, "mxfp4")
+    assert device.LAUNCHES["quantize", "reference"] == before + 1
+    for one, other in zip(found, quantize_reference(x, FORMATS["mxfp4"]), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_reference_equals_the_format_algebra(name: str) -> None:
+    """The kernels' definitions and the compiler's are two programs; they agree on every code."""
+    from gatewright.ir.formats import Block, parse_format
+
+    algebra = parse_format(name)
+    assert isinstance(algebra, Block)
+    x = inputs(torch.float32)
+    codes, scales = quantize_reference(x, FORMATS[name])
+    expected, expected_scales = algebra.encode(x.double().numpy())
+    np.testing.assert_array_equal(scales.numpy(), expected_scales)
+    valid = scale_values(FORMATS[name].scale)[scales.long()].isfinite().repeat_interleave(FORMATS[name].size, -1)
+    found = unpack(codes, FORMATS[name])[valid].numpy()
+    np.testing.assert_array_equal(found, (expected % (1 << FORMATS[name].bits))[valid.numpy()])
+    values = dequantize_reference(codes, scales, FORMATS[name], torch.float32)[valid].double().numpy()
+    np.testing.assert_array_equal(values, algebra.decode(expected, expected_scales)[valid.numpy()])
 
 
 @pytest.mark.parametrize(
