@@ -14,8 +14,10 @@ import numpy as np
 from gatewright.backends.torch.texts import MOVEMENTS
 from gatewright.diagnostics import Collector, Diagnostic, diagnostic
 from gatewright.frontend.formats_config import Rules
-from gatewright.ir.formats import Block, CastSpec, Fixed
+from gatewright.ir.decoding import decoded_interval
+from gatewright.ir.formats import Block, CastSpec, Exact, Fixed, Format, PowerOfTwo, ScalarFormat
 from gatewright.ir.graph import Graph, Node
+from gatewright.ir.intervals import Interval
 from gatewright.ir.operator import RealArray
 from gatewright.ir.ops.cast import Cast
 from gatewright.ir.ops.linear import Linear
@@ -71,7 +73,21 @@ def _with_accumulator(
             )
         )
         return node
-    return replace(node, op=replace(op, accumulator=spec, block=size))
+    formats = [each.format for each in specs if each is not None]
+    return replace(node, op=replace(op, accumulator=spec, block=size, wide=_is_wide(formats, size)))
+
+
+def _is_wide(formats: list[Format], size: int) -> bool:
+    """Whether the exact product of a block can take more than the 53 bits of float64."""
+    bits = (size - 1).bit_length()
+    for format in formats:
+        element = format.element if isinstance(format, Block) else format
+        if isinstance(element, ScalarFormat) and not isinstance(element, Exact):
+            low, high = element.code_interval()
+            bits += decoded_interval(element, Interval(low, high)).magnitude.bit_length()
+        if isinstance(format, Block):
+            bits += 0 if isinstance(format.scale, PowerOfTwo) else format.scale.mantissa_bits
+    return bits > 53
 
 
 def _cast_of(value: Value, producer: dict[Value, Node]) -> CastSpec | None:
@@ -87,8 +103,8 @@ def _window(weights: RealArray | None, size: int) -> Fixed:
     largest = 1.0
     if weights is not None and weights.size:
         magnitudes = np.abs(weights)
-        starts = np.arange(0, magnitudes.shape[-1], size)
-        largest = float(np.add.reduceat(magnitudes, starts, axis=-1).max()) or 1.0
+        sums: RealArray = np.add.reduceat(magnitudes, range(0, magnitudes.shape[-1], size), axis=-1)
+        largest = float(sums.max()) or 1.0
     top = int(np.frexp(largest)[1]) + INPUT_BITS
     return Fixed(WINDOW_BITS, WINDOW_BITS - 1 - top)
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gatewright.backends.torch.cast import fits_float32
 from gatewright.backends.torch.texts import result_cast
 from gatewright.diagnostics import GatewrightError
 from gatewright.ir.builder import Builder, interval_of_codes
-from gatewright.ir.formats import Exact, Fixed, Format, Real
+from gatewright.ir.formats import CastSpec, Exact, Fixed, Format, ScalarFormat, SignificandFormat
 from gatewright.ir.graph import Graph, Node
 from gatewright.ir.intervals import Interval
 from gatewright.ir.ops.cast import Cast
 from gatewright.ir.ops.constant import Constant
+from gatewright.ir.ops.linear import Linear
 from gatewright.ir.ops.map import Map
 from gatewright.ir.types import Type, Value
 
@@ -48,11 +50,13 @@ def precisions(graph: Graph) -> dict[Value, Precision]:
 
 def of_format(shape: tuple[int, ...], format: Format, interval: Interval | None = None) -> Precision:
     """The precision of values of ``format``, which may be known to lie in ``interval``."""
-    if isinstance(format, Real) or (interval is None and not isinstance(format, Fixed)):
-        return Precision(Type(shape))
     if interval is None:
-        assert isinstance(format, Fixed)
+        if isinstance(format, Exact) or not isinstance(format, ScalarFormat):
+            return Precision(Type(shape))
         interval = interval_of_codes(format)
+    if isinstance(format, SignificandFormat):
+        # Every code is a short significand: what counts is how the cast holds it, not its reach in units.
+        return Precision(Type(shape, format, interval), "float32" if fits_float32(CastSpec(format)) else "float64")
     return Precision(Type(shape, format, interval), _dtype(interval.magnitude, format))
 
 
@@ -64,11 +68,15 @@ def _of_node(node: Node, operands: list[Precision]) -> Precision:
     if spec is not None:
         source = operands[0] if operands else Precision(Type(shape))
         return of_format(shape, spec.format, _narrowed(op, source))
+    if isinstance(op, Linear) and op.accumulator is not None:
+        return _of_block_product(node, op, operands)
     if any(each.is_real for each in operands):
         return Precision(Type(shape))
     builder = Builder("scratch")
     adopted = [builder.adopt(Value(f"operand{index}", each.type)) for index, each in enumerate(operands)]
     try:
+        if not op.takes_codes:
+            adopted = [builder.decoded(value) for value in adopted]
         result = op.decompose(builder, *adopted)
     except GatewrightError:
         return Precision(Type(shape))
@@ -76,6 +84,22 @@ def _of_node(node: Node, operands: list[Precision]) -> Precision:
     for inner in builder.nodes:
         dtypes.append(_dtype(_largest(inner), inner.output.format))
     return Precision(result.type, max(dtypes, key=("float32", "float64", "wide").index))
+
+
+def _of_block_product(node: Node, op: Linear, operands: list[Precision]) -> Precision:
+    """The sum of the windows of all blocks, and the bias: float64 holds it."""
+    assert op.accumulator is not None
+    window = op.accumulator.format
+    assert isinstance(window, Fixed)
+    blocks = node.inputs[0].shape[-1] // op.block
+    builder = Builder("scratch")
+    interval = interval_of_codes(window).scaled(blocks)
+    total = builder.adopt(Value("total", Type(node.output.shape, Exact(window.fraction_bits), interval)))
+    if any(each.is_real for each in operands[2:]):
+        return Precision(Type(node.output.shape))
+    bias = [builder.adopt(Value("bias", each.type)) for each in operands[2:]]
+    result = op.with_bias(builder, total, *bias)
+    return Precision(result.type, max("float64", _dtype(result.interval.magnitude, result.format)))
 
 
 def _narrowed(op: object, source: Precision) -> Interval | None:

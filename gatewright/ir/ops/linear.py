@@ -23,11 +23,12 @@ class Linear(Operator):
     """``x @ weight.T + bias`` with weight ``[out, in]``; the bias operand may be absent.
 
     With operands in a block format the exact product of each ``block`` inputs is rounded by the cast
-    ``accumulator`` before the blocks are summed.
+    ``accumulator`` before the blocks are summed; ``wide`` says that it may take more than 53 bits.
     """
 
     accumulator: CastSpec | None = None
     block: int = 0
+    wide: bool = False
 
     name = "linear"
     takes_codes = True
@@ -78,7 +79,8 @@ class Linear(Operator):
     def torch(self, *arguments: str) -> str:
         if self.accumulator is None:
             return f"F.linear({', '.join(arguments)})"
-        product = f'gw.block_linear({arguments[0]}, {arguments[1]}, {self.block}, "{self.accumulator}")'
+        settings = f'{self.block}, "{self.accumulator}"' + (", wide=True" if self.wide else "")
+        product = f"gw.block_linear({arguments[0]}, {arguments[1]}, {settings})"
         return " + ".join([product, *arguments[2:]])
 
     def text(self) -> str:

@@ -1,0 +1,70 @@
+"""Sums of products are exact at the extremes, in the golden model and in PyTorch."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import gatewright as gw
+from gatewright.backends.torch.helpers import block_linear
+from gatewright.ir.builder import Builder, interval_of_codes
+from gatewright.ir.decoding import decoded_integers
+from gatewright.ir.formats import Fixed, Rounding, ScalarFormat, parse_format
+from gatewright.ir.types import Type
+from gatewright.sim import golden
+
+
+@pytest.mark.parametrize("name", ["fixed<8,6>", "e4m3", "e5m2", "e3m2", "e2m3", "e2m1"])
+def test_a_block_of_extremes(name: str) -> None:
+    format = parse_format(name)
+    assert isinstance(format, ScalarFormat)
+    generator = np.random.default_rng(0)
+    low, high = format.code_interval()
+    extremes = np.asarray([code for code in range(low, high + 1) if abs(format.decode_fraction(code)) == format.largest])
+    codes = np.concatenate([generator.choice(extremes, (20, 32)), generator.integers(low, high + 1, (200, 32))])
+    weights = np.concatenate([np.full((1, 32), extremes[0]), generator.integers(low, high + 1, (3, 32))])
+    builder = Builder("block")
+    value = builder.input("x", Type((32,), format, interval_of_codes(format)))
+    total = builder.contract("k, n k -> n", value, builder.integers(weights, format))
+    (found,) = golden.evaluate(builder.finish([total]), [codes])
+    expected = decoded_integers(format, codes).astype(object) @ decoded_integers(format, weights).astype(object).T
+    assert (found.astype(object) == expected).all()
+    assert total.interval.low <= expected.min()
+    assert expected.max() <= total.interval.high
+
+
+@pytest.mark.parametrize("frac", [-4, 0, 13, 30])
+def test_wide_products_round_once(frac: int) -> None:
+    generator = np.random.default_rng(frac + 9)
+    format = parse_format("e5m2")
+    assert isinstance(format, ScalarFormat)
+    finite = np.asarray([code for code in range(256) if not format.is_special(np.asarray([code]))[0]])
+    left, right = (format.decode(generator.choice(finite, (40, 16))) for _ in range(2))
+    found = block_linear(torch.from_numpy(left), torch.from_numpy(right), 16, f"fixed<50,{frac}> half_even", wide=True)
+    window = Fixed(50, frac)
+    for row in range(40):
+        for column in range(40):
+            exact = sum((Fraction(a) * Fraction(b) for a, b in zip(left[row], right[column], strict=True)), Fraction(0))
+            integer = np.asarray([int(exact * (1 << 40))], dtype=object)
+            code = window.encode_scaled(integer, -40, Rounding.HALF_EVEN)
+            assert found[row, column].item() == window.decode(code)[0]
+
+
+@pytest.mark.parametrize("formats", [("e4m3", "e4m3"), ("e4m3", "e5m2"), ("bfloat16", "fixed<8,6>"), ("e5m2", "e2m1")])
+def test_printed_module_beyond_float32(formats: tuple[str, str]) -> None:
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(48, 4), nn.ReLU(), nn.Linear(4, 3))
+    with torch.no_grad():
+        model[0].weight.mul_(6)
+    casts = {"default": {"input": formats[0], "weight": formats[1], "bias": "fixed<8,4>"}}
+    if formats[1].startswith("fixed"):
+        with torch.no_grad():
+            model[0].weight.clamp_(-1.9, 1.9)
+    x = torch.randn(64, 48) * torch.exp2(torch.randint(-6, 7, (64, 48)).float())
+    design = gw.compile(model, (x,), casts)
+    with torch.no_grad():
+        assert torch.equal(design.module(x).double(), design(x))
