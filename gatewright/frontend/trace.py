@@ -7,7 +7,8 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from typing import Any, cast
 
 import torch
@@ -149,7 +150,7 @@ def _run_once(model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, A
 def _export(model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedProgram:
     args, kwargs = _copies(args, kwargs)
     try:
-        with warnings.catch_warnings(), _quiet(), torch.no_grad():
+        with warnings.catch_warnings(), _quiet(), redirect_stderr(StringIO()), torch.no_grad():
             warnings.simplefilter("ignore")
             return torch.export.export(model, args, kwargs)
     except GatewrightError:

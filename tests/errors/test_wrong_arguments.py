@@ -132,3 +132,15 @@ def test_simulation_options(options: dict[str, Any], code: str) -> None:
 def test_no_samples() -> None:
     assert "GW0423" in failure(lambda: design().verify(torch.zeros(0, 4)))
     assert design()(torch.zeros(0, 4)).shape == (0, 3)
+
+
+class Branching(nn.Module):
+    """Chooses by its input."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if x.sum() > 0 else -x
+
+
+def test_an_error_is_all_that_is_said(capfd: pytest.CaptureFixture[str]) -> None:
+    assert "GW0102" in failure(lambda: gw.compile(Branching(), EXAMPLE, FORMATS))
+    assert capfd.readouterr() == ("", "")

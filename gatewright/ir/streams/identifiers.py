@@ -29,6 +29,13 @@ KEYWORDS = frozenset(
 LIBRARY_PREFIX = "gw_"
 """How the names of library cells begin."""
 
+LONGEST_MODULE_NAME = 40
+"""Characters of the top level's name at most."""
+
+LONGEST_NAME = 76
+"""Characters of a stream's or unit's name at most: with the top level's before it and a number after it, the name
+of a module stays within Verilator's 127 characters, and that of its files within a file system's 255."""
+
 
 def is_reserved(name: str) -> bool:
     """Whether a lower-case identifier means something else in SystemVerilog or is a library cell's."""

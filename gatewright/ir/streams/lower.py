@@ -14,7 +14,7 @@ from gatewright.ir.ops.reshape import Reshape
 from gatewright.ir.streams.cells import Adapter, Fifo, Fork, Replay
 from gatewright.ir.streams.folding import Folding
 from gatewright.ir.streams.forms import absorbed_windows, constants_of
-from gatewright.ir.streams.identifiers import is_reserved
+from gatewright.ir.streams.identifiers import LONGEST_MODULE_NAME, LONGEST_NAME, is_reserved
 from gatewright.ir.streams.network import Channel, Component, Layout, Network
 from gatewright.ir.targets import Target
 from gatewright.ir.types import Value
@@ -51,9 +51,10 @@ class Lowering:
         """A new lower-case SystemVerilog identifier made from ``hint``.
 
         Names of streams and units stand before a suffix or behind a prefix; one that stands ``alone``
-        must not be a keyword.
+        must not be a keyword. Long names keep their end, which tells them apart.
         """
-        base = re.sub(r"[^a-z0-9_]", "_", hint.lower()).strip("_") or "stream"
+        most = LONGEST_MODULE_NAME if alone else LONGEST_NAME
+        base = re.sub(r"[^a-z0-9_]", "_", hint.lower())[-most:].strip("_") or "stream"
         base = f"n{base}" if base[0].isdigit() or (alone and is_reserved(base)) else base
         name, count = base, 1
         while name in self._names:
