@@ -164,7 +164,8 @@ module gw_window #(
       logic [RowWidth-1:0] row_q;
       logic [RowWidth-1:0] row_step;
 
-      assign row_outside = row_q < RowWidth'(PadTop) || row_q >= RowWidth'(PadTop + Rows);
+      // Modulo 2^RowWidth, rows above the map come out large.
+      assign row_outside = (row_q - RowWidth'(PadTop)) >= RowWidth'(Rows);
 
       always_comb begin
         row_step = '0;
@@ -185,7 +186,7 @@ module gw_window #(
       logic [ColumnWidth-1:0] column_q;
       logic [ColumnWidth-1:0] column_step;
 
-      assign column_outside = column_q < ColumnWidth'(PadLeft) || column_q >= ColumnWidth'(PadLeft + Columns);
+      assign column_outside = (column_q - ColumnWidth'(PadLeft)) >= ColumnWidth'(Columns);
 
       always_comb begin
         column_step = '0;
