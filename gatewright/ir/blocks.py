@@ -80,7 +80,9 @@ def block_constant(builder: Builder, real: IntegerArray, spec: CastSpec, name: s
     for axis, size in zip(range(-len(format.sizes), -1), format.sizes[:-1], strict=True):
         scales = np.repeat(scales, size, axis=axis).take(range(real.shape[axis]), axis=axis)
     elements = builder.integers(codes.reshape(split), format.element, name)
-    return BlockValue(elements, builder.integers(scales[..., np.newaxis], format.scale, f"{name}_scale"), format, real.shape)
+    return BlockValue(
+        elements, builder.integers(scales[..., np.newaxis], format.scale, f"{name}_scale"), format, real.shape
+    )
 
 
 # ---- products --------------------------------------------------------------------------------
@@ -197,7 +199,7 @@ def quantise_blocks(builder: Builder, value: Value, spec: CastSpec) -> BlockValu
     frac, width = blocks.frac, blocks.interval.magnitude.bit_length()
     by_magnitude = isinstance(format.element, SignificandFormat)
     if by_magnitude and blocks.interval.signed:
-        blocks = builder.map(lambda term: _sign_and_magnitude(term, width), blocks, frac=frac)
+        blocks = builder.map(_sign_and_magnitude, blocks, frac=frac)
     magnitudes = blocks if by_magnitude else builder.map(_absolute, blocks, frac=frac)
     together = builder.add(Reduce("or", (len(split) - 1,)), magnitudes)
     alignment = _alignment(width, frac, format, value.name)
@@ -221,8 +223,10 @@ def _absolute(term: Term) -> Term:
     return term.absolute()
 
 
-def _sign_and_magnitude(term: Term, width: int) -> Term:
-    return term.absolute() | ((term < 0) << width)
+def _sign_and_magnitude(term: Term) -> Term:
+    """The magnitude, with the sign in the bit above it."""
+    magnitude = term.absolute()
+    return magnitude | ((term < 0) << magnitude.interval.width)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ def test_a_block_of_extremes(name: str) -> None:
     assert isinstance(format, ScalarFormat)
     generator = np.random.default_rng(0)
     low, high = format.code_interval()
-    extremes = np.asarray([code for code in range(low, high + 1) if abs(format.decode_fraction(code)) == format.largest])
+    every = range(low, high + 1)
+    extremes = np.asarray([code for code in every if abs(format.decode_fraction(code)) == format.largest])
     codes = np.concatenate([generator.choice(extremes, (20, 32)), generator.integers(low, high + 1, (200, 32))])
     weights = np.concatenate([np.full((1, 32), extremes[0]), generator.integers(low, high + 1, (3, 32))])
     builder = Builder("block")
@@ -57,13 +58,14 @@ def test_wide_products_round_once(frac: int) -> None:
 @pytest.mark.parametrize("formats", [("e4m3", "e4m3"), ("e4m3", "e5m2"), ("bfloat16", "fixed<8,6>"), ("e5m2", "e2m1")])
 def test_printed_module_beyond_float32(formats: tuple[str, str]) -> None:
     torch.manual_seed(1)
-    model = nn.Sequential(nn.Linear(48, 4), nn.ReLU(), nn.Linear(4, 3))
+    first = nn.Linear(48, 4)
+    model = nn.Sequential(first, nn.ReLU(), nn.Linear(4, 3))
     with torch.no_grad():
-        model[0].weight.mul_(6)
+        first.weight.mul_(6)
     casts = {"default": {"input": formats[0], "weight": formats[1], "bias": "fixed<8,4>"}}
     if formats[1].startswith("fixed"):
         with torch.no_grad():
-            model[0].weight.clamp_(-1.9, 1.9)
+            first.weight.clamp_(-1.9, 1.9)
     x = torch.randn(64, 48) * torch.exp2(torch.randint(-6, 7, (64, 48)).float())
     design = gw.compile(model, (x,), casts)
     with torch.no_grad():

@@ -15,18 +15,21 @@ from gatewright.verification import verify
 STALLS = ("none", "input", "output", "both")
 
 SCALAR_PAIRS = (
-    ("e4m3", "e4m3"), ("e5m2", "e5m2"), ("e3m2", "e3m2"), ("e2m3", "e2m3"), ("e2m1", "e2m1"), ("e4m3", "e5m2"),
-    ("e4m3", "e2m1"), ("e5m2", "log<4>"), ("e3m2", "ternary"), ("e2m3", "binary"), ("e2m1", "fixed<4,2>"),
-    ("e4m3<ieee>", "e5m2<flush>"), ("e4m3<none,denormal>", "e3m2"), ("bfloat16", "fixed<8,5>"), ("fixed<8,4>", "e4m3"),
-    ("fixed<8,4>", "e2m1"), ("fixed<8,4>", "log<4>"), ("fixed<8,4>", "ternary"), ("fixed<8,4>", "binary"),
-    ("fixed<8,4>", "fixed<3,0>"), ("ufixed<8,4>", "log<5>"), ("fixed<4,2>", "fixed<4,1>"), ("ufixed<3,1>", "ufixed<2,0>"),
-    ("log<5>", "log<5>"), ("log<4>", "e2m3"), ("ternary", "ternary"), ("ternary", "fixed<8,5>"), ("binary", "binary"),
-    ("binary", "fixed<8,5>"), ("binary", "ternary"), ("binary01", "binary"), ("fixed<12,8>", "fixed<12,9>"),
+    ("e4m3", "e4m3"), ("e5m2", "e5m2"), ("e3m2", "e3m2"), ("e2m3", "e2m3"), ("e2m1", "e2m1"),
+    ("e4m3", "e5m2"), ("e4m3", "e2m1"), ("e5m2", "log<4>"), ("e3m2", "ternary"), ("e2m3", "binary"),
+    ("e2m1", "fixed<4,2>"), ("e4m3<ieee>", "e5m2<flush>"), ("e4m3<none,denormal>", "e3m2"),
+    ("bfloat16", "fixed<8,5>"), ("fixed<8,4>", "e4m3"), ("fixed<8,4>", "e2m1"), ("fixed<8,4>", "log<4>"),
+    ("fixed<8,4>", "ternary"), ("fixed<8,4>", "binary"), ("fixed<8,4>", "fixed<3,0>"),
+    ("ufixed<8,4>", "log<5>"), ("fixed<4,2>", "fixed<4,1>"), ("ufixed<3,1>", "ufixed<2,0>"),
+    ("log<5>", "log<5>"), ("log<4>", "e2m3"), ("ternary", "ternary"), ("ternary", "fixed<8,5>"),
+    ("binary", "binary"), ("binary", "fixed<8,5>"), ("binary", "ternary"), ("binary01", "binary"),
+    ("fixed<12,8>", "fixed<12,9>"),
 )  # fmt: skip
 BLOCK_PAIRS = (
-    ("mxint8<8>", "mxint8<8>"), ("mxfp8<8>", "mxfp8<8>"), ("mxfp8_e5m2<8>", "mxfp8_e5m2<8>"), ("mxfp6<8>", "mxfp6_e2m3<8>"),
-    ("mxfp4<8>", "mxfp4<8>"), ("mxint8<8>", "mxfp4<8>"), ("e4m3", "mxfp4<8>"), ("mxfp8<8>", "fixed<8,5>"),
-    ("fixed<8,4>", "mxint6<8>"), ("block<fixed<6,5>,e8m0,16>", "block<fixed<4,3>,e5m0,16>"), ("mxfp4<16>", "nvfp4"),
+    ("mxint8<8>", "mxint8<8>"), ("mxfp8<8>", "mxfp8<8>"), ("mxfp8_e5m2<8>", "mxfp8_e5m2<8>"),
+    ("mxfp6<8>", "mxfp6_e2m3<8>"), ("mxfp4<8>", "mxfp4<8>"), ("mxint8<8>", "mxfp4<8>"), ("e4m3", "mxfp4<8>"),
+    ("mxfp8<8>", "fixed<8,5>"), ("fixed<8,4>", "mxint6<8>"),
+    ("block<fixed<6,5>,e8m0,16>", "block<fixed<4,3>,e5m0,16>"), ("mxfp4<16>", "nvfp4"),
     ("block<log<4>,e8m0,8>", "block<log<4>,e8m0,8>"), ("block<e4m3<bias=9>,e6m0,8>", "mxint4<8>"),
     ("fixed<8,4>", "block<e2m1,e8m0,8x16>"), ("mxint8<8>", "ternary"), ("binary", "mxfp4<8>"),
 )  # fmt: skip

@@ -51,8 +51,7 @@ def block_linear(value: Tensor, weight: Tensor, size: int, accumulator: str, wid
     """
     if torch.compiler.is_exporting():
         return torch.nn.functional.linear(value, weight)
-    left = value.double().unflatten(-1, (-1, size))
-    right = weight.double().unflatten(-1, (-1, size))
+    left, right = (each.double().reshape(*each.shape[:-1], -1, size) for each in (value, weight))
     dots = _block_dots(left, right)
     if wide:
         exact_dots = _wide_dots(left.detach(), right.detach())

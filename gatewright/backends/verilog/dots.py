@@ -31,10 +31,15 @@ def dot_module(left: Value, right: Value, size: int, name: str, registers: int |
     lines += [f"  output logic [{bits - 1}:0] sum_o", ");"]
     for side, value, packing in sides:
         lines += _decoder(side, value, packing, size)
-    parameters = [("Inputs", size), *packing_parameters(product, ("A", "B")), ("SumWidth", bits), ("Registers", registers)]
+    parameters = [
+        ("Inputs", size),
+        *packing_parameters(product, ("A", "B")),
+        ("SumWidth", bits),
+        ("Registers", registers),
+    ]
     shown = ", ".join(f".{key}({value})" for key, value in parameters)
     lines += [
-        f"  logic negative;",
+        "  logic negative;",
         f"  logic signed [{bits - 1}:0] total;",
         f"  gw_dot #({shown}) u_dot (.clk_i(clk_i), .advance_i(1'b1), .a_i(a), .b_i(b),",
         "    .negative_o(negative), .total_o(total));",

@@ -28,9 +28,9 @@ class Packing:
     """The fields of a decoded operand.
 
     ``width`` bits of magnitude (two's complement if ``signed``; none are sent if it is a ``unit``, always 1),
-    ``exponent`` bits of a shift of at most ``exponent_max``, and one bit if ``negative``. ``expression`` makes them from a
-    code; None where the code is them already. ``values`` lists what each pattern of a magnitude that is no
-    plain number stands for.
+    ``exponent`` bits of a shift of at most ``exponent_max``, and one bit if ``negative``. ``expression`` makes
+    them from a code; None where the code is them already. ``values`` lists what each pattern of a magnitude
+    that is no plain number stands for.
     """
 
     width: int
