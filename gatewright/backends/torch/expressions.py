@@ -89,9 +89,7 @@ RULES: dict[str, Rule] = {
     "shl": lambda attributes, operands: f"{operands[0]} * {1 << attributes[0]}",
     "shr": lambda attributes, operands: f"{operands[0]} >> {min(attributes[0], 63)}",
     "shlv": _plain("{} * (1 << {})"),
-    "shlw": lambda attributes, operands: (
-        f"({operands[0]} << {operands[1]}) & {(1 << attributes[0]) - 1}"
-    ),
+    "shlw": lambda attributes, operands: f"({operands[0]} << {operands[1]}) & {(1 << attributes[0]) - 1}",
     "shrv": _plain("{} >> torch.clamp_max({}, 63)"),
     "eq": _plain("({} == {}).to(torch.int64)"),
     "lt": _plain("({} < {}).to(torch.int64)"),

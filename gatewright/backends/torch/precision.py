@@ -104,7 +104,7 @@ def _of_block_product(node: Node, op: Linear, operands: list[Precision]) -> Prec
 
 def _narrowed(op: object, source: Precision) -> Interval | None:
     """The interval of a cast's result, where its operand's is known to be smaller than the format's."""
-    if not isinstance(op, Cast) or source.is_real:
+    if not isinstance(op, Cast) or source.is_real or not isinstance(op.spec.format, ScalarFormat):
         return None
     builder = Builder("scratch")
     return builder.cast(builder.adopt(Value("operand", source.type)), op.spec).type.interval
