@@ -20,13 +20,21 @@ COUNTERS = 6
 PEAK, BEAT, RESULTS, ASLEEP = 15, 16, 17, 18
 
 
-@numba.njit(cache=True)
+def compiled(function):
+    """numba's compilation of ``function``, kept on disk where numba finds a folder that it may write."""
+    try:
+        return numba.njit(cache=True)(function)
+    except RuntimeError:  # an installation that is read-only, for a user without a home
+        return numba.njit(function)
+
+
+@compiled
 def _phase(c, parameters, state):
     """The index of the run of a pipeline's program that the next phase belongs to."""
     return 2 + 4 * state[c, 1]
 
 
-@numba.njit(cache=True)
+@compiled
 def _pipeline_can_fire(c, parameters, state, inputs, valid):
     run = 2 + 4 * state[c, 1]
     needed = parameters[c, run + 1]
@@ -36,7 +44,7 @@ def _pipeline_can_fire(c, parameters, state, inputs, valid):
     return True
 
 
-@numba.njit(cache=True)
+@compiled
 def _window_available(c, parameters, state):
     """Whether the word that a window reads next has been written, or is padding of a sample that has begun."""
     row, column = state[c, 3], state[c, 4]
@@ -48,7 +56,7 @@ def _window_available(c, parameters, state):
     return state[c, 2] < state[c, 1]
 
 
-@numba.njit(cache=True)
+@compiled
 def _window_step(c, parameters, state):
     """Move a window to its next word; the words that it leaves behind."""
     loops = parameters[c, 1]
@@ -67,7 +75,7 @@ def _window_step(c, parameters, state):
     return parameters[c, steps + loops + 1]
 
 
-@numba.njit(cache=True)
+@compiled
 def _offer(c, kind, parameters, state, inputs, outputs, valid, released):
     """Set the valid flags of a component's outputs."""
     if kind == SOURCE:
@@ -89,7 +97,7 @@ def _offer(c, kind, parameters, state, inputs, outputs, valid, released):
         valid[outputs[c, 1]] = state[c, 0] == 1
 
 
-@numba.njit(cache=True)
+@compiled
 def _accept(c, kind, parameters, state, inputs, outputs, valid, ready):
     """Set the ready flags of a component's inputs."""
     if kind == SINK:
@@ -125,7 +133,7 @@ def _accept(c, kind, parameters, state, inputs, outputs, valid, ready):
             ready[inputs[c, 1 + k]] = fires and (consumed >> k) & 1 == 1
 
 
-@numba.njit(cache=True)
+@compiled
 def _window_burst(c, parameters, state, most):
     """Read up to ``most`` more words of the present window that are there already; how many."""
     loops = parameters[c, 1]
@@ -141,7 +149,7 @@ def _window_burst(c, parameters, state, most):
     return count
 
 
-@numba.njit(cache=True)
+@compiled
 def _replay_load(c, parameters, state):
     """The state of a replay buffer after it may read a word."""
     window, repeats = parameters[c, 1], parameters[c, 2]
@@ -155,20 +163,23 @@ def _replay_load(c, parameters, state):
             state[c, 4] = (state[c, 4] + 1) % repeats
 
 
-@numba.njit(cache=True)
+@compiled
 def _read_move(c, kind, parameters, state, taken, cycle, free):
     """Advance a buffer and the unit that reads its words: every ``period`` of them make a result.
 
     ``free`` is whether no result waits. Words that are sure to follow one another without a result
-    leaving are read at once, and the unit sleeps meanwhile.
+    leaving are read at once, and the unit sleeps meanwhile. Returns whether anything but time changed.
     """
     latency = parameters[c, parameters[c, 0] - 1]
     period = parameters[c, parameters[c, 0]]
     passed = 0
+    changed = taken
     if cycle >= state[c, ASLEEP]:
         fires = free and state[c, 0] == 1
         load = free or state[c, 0] == 0
         produced = 0
+        leaving = free and state[c, RESULTS] != 0
+        changed = changed or fires or leaving
         if fires:
             produced = 1 if state[c, BEAT] == period - 1 else 0
             state[c, BEAT] = 0 if produced == 1 else state[c, BEAT] + 1
@@ -181,6 +192,7 @@ def _read_move(c, kind, parameters, state, taken, cycle, free):
                     passed = _window_step(c, parameters, state)
             else:
                 _replay_load(c, parameters, state)
+            changed = changed or state[c, 0] == 1
         if state[c, RESULTS] == 0 and state[c, 0] == 1:
             ahead = 0
             most = period - 1 - state[c, BEAT]
@@ -192,21 +204,21 @@ def _read_move(c, kind, parameters, state, taken, cycle, free):
                     ahead += 1
             state[c, BEAT] += ahead
             state[c, ASLEEP] = cycle + 1 + ahead
+            changed = taken or leaving
     state[c, 1] += taken - passed
     if kind == READ_REPLAY:
         state[c, 2] += taken
     state[c, PEAK] = max(state[c, PEAK], state[c, 1])
+    return changed
 
 
-@numba.njit(cache=True)
-def _move(c, kind, parameters, state, inputs, outputs, valid, ready, cycle):
+@compiled
+def _move(c, kind, parameters, state, inputs, outputs, valid, ready):
     """Advance a component's state over the clock edge."""
     taken = inputs[c, 0] > 0 and valid[inputs[c, 1]] and ready[inputs[c, 1]]
     given = outputs[c, 0] > 0 and valid[outputs[c, 1]] and ready[outputs[c, 1]]
     load = outputs[c, 0] > 0 and (ready[outputs[c, 1]] or not valid[outputs[c, 1]])
-    if kind >= READ_WINDOW:
-        _read_move(c, kind, parameters, state, taken, cycle, load)
-    elif kind == SOURCE:
+    if kind == SOURCE:
         state[c, 0] += given
     elif kind == SINK:
         state[c, 0] += taken
@@ -303,7 +315,7 @@ def _move(c, kind, parameters, state, inputs, outputs, valid, ready, cycle):
                 state[c, 1] = (state[c, 1] + 1) % ((parameters[c, 0] - 1) // 4)
 
 
-@numba.njit(cache=True)
+@compiled
 def _ends_of_channels(channels, inputs, outputs):
     """The component that writes and the one that reads each channel."""
     producer = np.zeros(channels, np.int64)
@@ -316,7 +328,7 @@ def _ends_of_channels(channels, inputs, outputs):
     return producer, consumer
 
 
-@numba.njit(cache=True)
+@compiled
 def _offer_changes(c, kind, parameters, state, inputs, outputs, valid, released, active, consumer):
     """Offer, and wake the readers of every output whose valid flag changed."""
     flags = 0
@@ -329,7 +341,7 @@ def _offer_changes(c, kind, parameters, state, inputs, outputs, valid, released,
             active[consumer[channel]] = True
 
 
-@numba.njit(cache=True)
+@compiled
 def _accept_changes(c, kind, parameters, state, inputs, outputs, valid, ready, active, producer):
     """Accept, and wake the writers of every input whose ready flag changed."""
     flags = 0
@@ -342,19 +354,24 @@ def _accept_changes(c, kind, parameters, state, inputs, outputs, valid, ready, a
             active[producer[channel]] = True
 
 
-@numba.njit(cache=True)
+@compiled
 def _changes(c, kind, parameters, state, inputs, outputs, valid, ready, kept, cycle):
     """Move, and tell whether any state changed; ``kept`` is scratch space."""
-    for k in range(STATE_SIZE):
+    if kind >= READ_WINDOW:
+        taken = valid[inputs[c, 1]] and ready[inputs[c, 1]]
+        free = ready[outputs[c, 1]] or not valid[outputs[c, 1]]
+        return _read_move(c, kind, parameters, state, taken, cycle, free)
+    size = STATE_SIZE if kind == WINDOW else COUNTERS
+    for k in range(size):
         kept[k] = state[c, k]
-    _move(c, kind, parameters, state, inputs, outputs, valid, ready, cycle)
-    for k in range(STATE_SIZE):
+    _move(c, kind, parameters, state, inputs, outputs, valid, ready)
+    for k in range(size):
         if state[c, k] != kept[k]:
             return True
     return False
 
 
-@numba.njit(cache=True)
+@compiled
 def run_loop(kinds, parameters, inputs, outputs, beats, samples, pace, idle_limit):
     """Run until every sink has ``samples`` samples.
 

@@ -19,6 +19,7 @@ from gatewright.ir.streams.network import Channel, Layout, Network
 from gatewright.ir.types import Value
 from gatewright.sim import golden
 from gatewright.sim.harness import SimulationResult, Simulator, StreamPort, Tap, build
+from gatewright.sim.sizing import least_cycles
 from gatewright.sim.words import Words, pack_lanes, unpack_lanes
 
 STALLS: Mapping[str, tuple[float, float]] = {
@@ -28,6 +29,11 @@ STALLS: Mapping[str, tuple[float, float]] = {
     "both": (0.3, 0.3),
 }
 """The probability per cycle that an input has a gap, and that an output pushes back, by regime."""
+
+
+IDLE_CYCLES = 100_000
+IDLE_STAGES = 20
+"""A design is taken to be stuck after this many cycles without a transfer, plus this many of its intervals."""
 
 
 def to_words(codes: IntegerArray, layout: Layout, width: int) -> Words:
@@ -89,7 +95,11 @@ def run(
         for channel, array in zip(network.inputs, codes, strict=True)
     }
     gap, pressure = STALLS[stalls]
-    result = simulator.run(words, samples, input_stall=gap, output_stall=pressure, seed=seed)
+    # Between the last input and the first output every stage may work on a sample in turn.
+    patience = IDLE_CYCLES + IDLE_STAGES * max(map(least_cycles, network.components), default=0)
+    result = simulator.run(
+        words, samples, input_stall=gap, output_stall=pressure, seed=seed, idle_limit=patience
+    )
     outputs = tuple(from_words(result.streams[each.name].words, each) for each in network.outputs)
     return Run(outputs, result.cycles, result.interval, result.latency, result)
 
@@ -107,7 +117,7 @@ def first_mismatch(
     Simulates again; the order is that of the data flow.
     """
     expected: dict[Value, IntegerArray] = {}
-    golden.evaluate(graph, codes, lambda value, array: expected.__setitem__(value, array))
+    golden.evaluate(graph, codes, expected.__setitem__)
     expected |= dict(zip(graph.inputs, codes, strict=True))
     taps = [
         channel
