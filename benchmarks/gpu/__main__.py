@@ -2,7 +2,7 @@
 
 Usage: python -m benchmarks.gpu [--only GROUP ...] [--tune] [--no-compile] [--output FILE]
 
-Groups: conversions products row_kernels attention_kernels. ``--tune`` searches the kernels' configurations
+Groups: conversions products row_kernels attention_kernels backend. ``--tune`` searches the kernels' configurations
 first and keeps them in the cache. Exits 1 where an output is wrong (its row says WRONG); a missed goal is
 shown, and is no error.
 """
@@ -25,7 +25,7 @@ from benchmarks.gpu.measure import Context, Row, copy_rate
 from gatewright.kernels.autotune import autotuning
 from gatewright.kernels.device import versions
 
-GROUPS = ("conversions", "products", "row_kernels", "attention_kernels")
+GROUPS = ("conversions", "products", "row_kernels", "attention_kernels", "backend")
 
 
 def driver() -> str:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+import gatewright as gw
 from gatewright.backends.torch.build import build_module
 from gatewright.backends.triton.convert import EncodeKernel
 from gatewright.backends.triton.golden import GoldenProgram
@@ -101,6 +102,18 @@ def test_models(name: str, where: torch.device) -> None:
     check_model(graph, (torch.randn(9, *shape, device=where) * 3,))
 
 
+@pytest.mark.parametrize("formats", ["mxint8", "mxfp8_e4m3", "mxfp4"])
+def test_block_formats(formats: str, where: torch.device) -> None:
+    torch.manual_seed(6)
+    model = nn.Linear(64, 5).eval()
+    roles = {"default": {"input": formats, "weight": formats, "bias": "fixed<12,8>"}}
+    design = gw.compile(model, (torch.randn(2, 64),), formats=roles)
+    inputs = torch.randn(9, 64) * 2.0 ** torch.randint(-6, 6, (9, 64))
+    (found,) = design.program(inputs.to(where))
+    assert torch.equal(found.cpu(), design(inputs))
+    assert "@triton.jit" in design.kernels(9)
+
+
 @pytest.mark.parametrize("seed", range(24))
 def test_random_models(seed: int, where: torch.device) -> None:
     model = draw_model(seed)
@@ -155,7 +168,8 @@ def test_ports_cast_as_the_golden_model(name: str, overflow: Overflow, where: to
     form = parse_format(name)
     assert isinstance(form, ScalarFormat)
     generator = np.random.default_rng(2)
-    steps = np.concatenate([np.arange(-600, 600) / 64, generator.normal(size=500) * 2.0 ** generator.integers(-9, 30, 500)])
+    spread = generator.normal(size=500) * 2.0 ** generator.integers(-9, 30, 500)
+    steps = np.concatenate([np.arange(-600, 600) / 64, spread])
     nearly = np.nextafter(steps, np.inf)
     special = np.asarray([np.nan, np.inf, -np.inf, 1e300, -1e300, 1e-300, -1e-300, -0.0, 0.25 - 2**-54, -0.25 + 2**-54])
     reals = np.concatenate([steps, nearly, special])

@@ -135,7 +135,7 @@ class Contraction:
             device.record("int8 matrix product", stream)
         if kept.device not in self._digits:
             matrix = as_matrix(kept, kept_names, columns, roles.summed)
-            self._digits[kept.device] = balanced_digits(matrix, kept_bound, False)
+            self._digits[kept.device] = balanced_digits(matrix, kept_bound, False).with_sums()
         matrix = as_matrix(stream, names, rows, roles.summed)
         found = multiply(balanced_digits(matrix, bound, True), self._digits[kept.device])
         extents = dict(zip(names, stream.shape, strict=True)) | dict(zip(kept_names, kept.shape, strict=True))

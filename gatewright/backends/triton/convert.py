@@ -104,7 +104,7 @@ def decode(codes: Tensor | IntegerArray, format: ScalarFormat, where: torch.devi
     """The codes of an output as float64 on a device."""
     if isinstance(codes, Tensor):
         if isinstance(format, Exact | Fixed) and abs(format.fraction_bits) <= _MOST_FRACTION:
-            return torch.mul(codes, torch.tensor(2.0**-format.fraction_bits, dtype=torch.float64, device=where))
+            return torch.mul(codes, torch.tensor(2.0**-format.fraction_bits, dtype=torch.float64))
         if not isinstance(format, Exact) and not isinstance(format, Fixed) and format.width <= 16:
             return values_of(codes, format)
     array = codes.cpu().numpy() if isinstance(codes, Tensor) else codes

@@ -8,7 +8,7 @@ parts of a sum: the kernel that reads them adds them up.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,10 +23,19 @@ MOST_PRODUCTS = 6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Digits:
-    """A matrix [rows, summed] as int8 digits of weight 2^(8 i), plus a constant offset in every element."""
+    """A matrix [rows, summed] as int8 digits of weight 2^(8 i), plus a constant offset in every element.
+
+    ``sums`` are the rows' sums, where a product needs them.
+    """
 
     parts: tuple[Tensor, ...]
     offset: int = 0
+    sums: Tensor | None = None
+
+    def with_sums(self) -> Digits:
+        """The same digits with the sums of the rows, offset left out."""
+        weighted = [part.sum(dim=1, dtype=torch.int64) << (8 * place) for place, part in enumerate(self.parts)]
+        return replace(self, sums=torch.stack(weighted).sum(dim=0))
 
 
 def digit_count(interval: Interval, offset: bool) -> int:
@@ -44,6 +53,8 @@ def balanced_digits(codes: Tensor, interval: Interval, offset: bool) -> Digits:
     found = offset_for(interval)
     if found == 0:
         return Digits((codes.to(torch.int8),))
+    if found == 128 and offset and codes.dtype == torch.uint8:
+        return Digits(((codes ^ 128).view(torch.int8),), found)
     if found is not None and offset:
         return Digits(((codes.to(torch.int32) - found).to(torch.int8),), found)
     parts: list[Tensor] = []
@@ -67,7 +78,7 @@ def as_matrix(tensor: Tensor, names: tuple[str, ...], rows: tuple[str, ...], sum
 def multiply(left: Digits, right: Digits) -> Held:
     """Sums over the last axis of both: [rows of left, rows of right], as parts in int32.
 
-    ``right`` is read column by column, the fast layout. Its offset must be 0.
+    ``right`` is read column by column, the fast layout; it has its sums, and no offset.
     """
     depth = left.parts[0].shape[1]
     parts: list[Tensor] = []
@@ -78,9 +89,8 @@ def multiply(left: Digits, right: Digits) -> Held:
                 parts.append(_int_mm(a[:, start : start + LONGEST], b[:, start : start + LONGEST]))
                 shifts.append(8 * (low + high))
     if left.offset:
-        total = sum((b.sum(dim=1, dtype=torch.int64) << (8 * place) for place, b in enumerate(right.parts)),
-                    torch.zeros((), dtype=torch.int64, device=parts[0].device))  # fmt: skip
-        parts.append((total * left.offset)[None, :].expand(parts[0].shape))
+        assert right.sums is not None
+        parts.append((right.sums * left.offset)[None, :].expand(parts[0].shape))
         shifts.append(0)
     return Held(tuple(parts), tuple(shifts))
 
@@ -92,9 +102,13 @@ def _int_mm(left: Tensor, right: Tensor) -> Tensor:
     if left.is_meta:
         return left.new_empty((rows, columns), dtype=torch.int32)
     more = -depth % 16
-    padded_left = torch.nn.functional.pad(left, (0, more, 0, max(32 - rows, 0)))
-    padded_right = torch.nn.functional.pad(right, (0, more, 0, -columns % 16))
-    return torch._int_mm(padded_left.contiguous(), padded_right.contiguous().t())[:rows, :columns]  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+    first, second = _padded(left, max(32 - rows, 0), more), _padded(right, -columns % 16, more)
+    return torch._int_mm(first, second.t())[:rows, :columns]  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+
+
+def _padded(matrix: Tensor, rows: int, columns: int) -> Tensor:
+    """Contiguous, with so many more rows and columns of zeros."""
+    return torch.nn.functional.pad(matrix, (0, columns, 0, rows)) if rows or columns else matrix.contiguous()
 
 
 def restore(held: Held, names: tuple[str, ...], result: tuple[str, ...], extents: dict[str, int]) -> Held:

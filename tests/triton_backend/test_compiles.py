@@ -1,0 +1,23 @@
+"""The printed kernels compile for the GPU, on machines without one too: the interpreter is more lenient than Triton."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+EVERY = 12
+"""Of the graphs that are compiled, one in so many in the quick suite."""
+
+
+@pytest.mark.parametrize(
+    "step", [pytest.param(EVERY, id="some"), pytest.param(1, id="all", marks=pytest.mark.slow)]
+)
+def test_kernels_compile(step: int, tmp_path: os.PathLike[str]) -> None:
+    settings = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "tests.triton_backend.compile_kernels", str(step)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=settings)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    assert ", 0 failed" in done.stdout

@@ -1,0 +1,40 @@
+"""Every kind of kernel runs, and says where: nothing falls back in silence."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gatewright.backends.triton import contractions
+from gatewright.backends.triton.golden import GoldenProgram
+from gatewright.ir.transforms.legalise import legalise
+from gatewright.kernels.device import LAUNCHES
+from tests.conformance.cases import inputs_of
+from tests.triton_backend.checks import check_program
+from tests.triton_backend.test_models import quantised
+from tests.triton_backend.test_products import CASES, product_graph
+from tests.triton_backend.test_rows import softmax_graph
+
+KINDS = ("encode", "map", "rows", "product")
+
+
+def test_which_kernels_ran_where(
+    where: torch.device, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    LAUNCHES.clear()
+    for name in ("convolutions", "tokens"):
+        graph, shape = quantised(name)
+        GoldenProgram(graph, legalise(graph))(torch.randn(3, *shape, device=where))
+    monkeypatch.setattr(contractions, "LARGE", 1)
+    products = [product_graph(*CASES[case]) for case in ("rows", "very wide", "beyond int64")]
+    for graph in (softmax_graph((3, 16)), *products):
+        check_program(graph, inputs_of(graph, 4), where)
+    place = "gpu" if where.type == "cuda" else "interpreter"
+    with capsys.disabled():
+        print()
+        for (kind, ran), count in sorted(LAUNCHES.items()):
+            print(f"  {kind} on {ran}: {count} launches")
+    printed = {f"printed {kind}" for kind in KINDS}
+    library = {"int8 matrix product", "float product"}
+    assert {kind for kind, ran in LAUNCHES if ran == place} >= printed | library
+    assert LAUNCHES["contract", "host"]
