@@ -86,7 +86,9 @@ module gw_dot #(
       logic [ProductWidth-1:0] product;
       logic [FineWidth-1:0]    fine;
       logic [FineWidth-1:0]    fine_q;
+      logic                    unused_fine;  // a narrow sum does not need a product's upper bits
 
+      assign unused_fine = ^fine_q;
       if (UnitA && UnitB) begin : gen_unit
         assign product = ProductWidth'(1);
       end else if (UnitB) begin : gen_unit_b

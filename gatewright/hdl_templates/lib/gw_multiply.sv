@@ -35,7 +35,7 @@ module gw_multiply #(
     logic [Rows*(RowWidth+1)-1:0] sums;
     logic [Width-1:0]             product;
 
-    assign digits = (2*Rows+1)'(signed'({SignedB && b_i[WidthB-1], b_i, 1'b0}));
+    assign digits = {{(2 * Rows - WidthB){SignedB && b_i[WidthB-1]}}, b_i, 1'b0};
     assign factor = RowWidth'(signed'({SignedA && a_i[WidthA-1], a_i}));
 
     for (genvar row = 0; row < Rows; row++) begin : gen_row

@@ -10,7 +10,7 @@ import numpy as np
 from gatewright.diagnostics import error
 from gatewright.ir.decoding import decoded_integers, decoded_interval, lowest_exponent
 from gatewright.ir.formats import Exact, Format, ScalarFormat
-from gatewright.ir.intervals import INT64_BITS, IntegerArray, Interval
+from gatewright.ir.intervals import INT64_BITS, IntegerArray, Interval, widen
 from gatewright.ir.operator import Operator, Sample, register
 from gatewright.ir.types import Shape, Type, Value
 
@@ -121,11 +121,13 @@ def bound_with_constant(equation: str, left: Value, weights: IntegerArray, right
     axes = tuple(position for position, name in enumerate(indices.right) if name not in indices.result)
     weights = decoded_integers(right, weights)
     factor = decoded_interval(left.format, left.interval)
-    wide = weights.astype(object) if weights.size else np.zeros((1,) * weights.ndim, dtype=object)
+    weights = weights if weights.size else np.zeros((1,) * weights.ndim, dtype=np.int64)
+    known = Interval.of(weights)
     low, high = factor.low, factor.high
+    wide = widen(weights, (known * factor).scaled(weights.size))
     lowest = np.minimum(wide * low, wide * high).sum(axis=axes)
     highest = np.maximum(wide * low, wide * high).sum(axis=axes)
-    step = factor.step * Interval.of(wide).step
+    step = factor.step * known.step
     return Interval(int(np.min(lowest)), int(np.max(highest)), step)
 
 
