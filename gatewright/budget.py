@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from gatewright.diagnostics import GatewrightError, error
 from gatewright.goals import check_budget
 from gatewright.ir.graph import Graph
-from gatewright.ir.streams.cost import Cost, estimate_network
+from gatewright.ir.streams.cost import MEMORY_BITS, Cost, estimate, estimate_network
 from gatewright.ir.streams.folding import serial_interval
-from gatewright.ir.targets import Target
+from gatewright.ir.streams.network import Network
+from gatewright.ir.targets import FAMILIES, Target
 
 if TYPE_CHECKING:
     from gatewright.schedule import Schedule
+
 
 def excess(cost: Cost, budget: Mapping[str, int]) -> list[str]:
     """What of ``cost`` is over ``budget``, as text."""
@@ -62,3 +64,27 @@ def _try(
         return at_interval(graph, target, interval)
     except GatewrightError:
         return None  # this interval is below what the rows of a layer allow
+
+
+def check_part(network: Network, target: Target) -> None:
+    """Raise GW0716 where the memories need more block memory than the part has.
+
+    A target that names a family, and no part, is taken to be as large as it needs to be.
+    """
+    if target.name in FAMILIES:
+        return
+    costs = [(estimate(each), each) for each in network.components]
+    needed = sum(cost.bram for cost, _ in costs) * MEMORY_BITS / 1024
+    if needed <= target.part.bram_kilobits:
+        return
+    largest, component = max(costs, key=lambda pair: pair[0].bram)
+    raise error(
+        "GW0716",
+        f"the memories do not fit {target.name}: {needed:,.0f} kilobits of block memory are needed",
+        location=component.location,
+        note=[
+            f"the part has {target.part.bram_kilobits:,} kilobits, {needed - target.part.bram_kilobits:,.0f} too few (estimated)",
+            f"the largest is {component.name}, {largest.bram * MEMORY_BITS / 1024:,.0f} kilobits",
+        ],
+        help="choose a larger part, or give the weights fewer bits",
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from gatewright.budget import check_part
 from gatewright.diagnostics import GatewrightError, error
 from gatewright.goals import check_goals
 from gatewright.ir.graph import Graph
@@ -79,6 +80,7 @@ def schedule(
     check_goals(interval, fps, budget)
     arranged = prepared(graph)
     plan = _scheduled(arranged.graph, target, interval, fps, budget)
+    check_part(plan.network, target)
     return replace(plan, inputs=arranged.inputs, outputs=arranged.outputs)
 
 

@@ -1,0 +1,72 @@
+"""What is not supported is refused by name; impossible goals say what is possible."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import gatewright as gw
+from gatewright.ir.builder import Builder
+from gatewright.ir.ops.conv import Conv
+from gatewright.ir.types import Type
+
+FORMATS = "fixed<8,4>"
+
+
+def message(model: nn.Module, x: torch.Tensor, **settings: object) -> str:
+    with pytest.raises(gw.GatewrightError) as caught:
+        gw.compile(model.eval(), (x,), formats=FORMATS, **settings)  # type: ignore[arg-type]
+    return str(caught.value)
+
+
+def test_a_kernel_larger_than_its_padded_input() -> None:
+    builder = Builder("test")
+    value, weight = builder.input("x", Type((2, 4, 4))), builder.input("w", Type((3, 2, 7, 3)))
+    with pytest.raises(gw.GatewrightError) as caught:
+        builder.add(Conv((1, 1), ((1, 1), (1, 1)), (1, 1)), value, weight)
+    text = str(caught.value)
+    assert "GW0350" in text
+    assert "the kernel spans 7 elements, the input has 4, with padding 6" in text
+
+
+def test_groups_that_do_not_divide() -> None:
+    builder = Builder("test")
+    value, weight = builder.input("x", Type((6, 4, 4))), builder.input("w", Type((5, 3, 3, 3)))
+    with pytest.raises(gw.GatewrightError) as caught:
+        builder.add(Conv((1, 1), ((0, 0), (0, 0)), (1, 1), 2), value, weight)
+    assert "GW0352" in str(caught.value)
+    assert "6 channels in, 5 out" in str(caught.value)
+
+
+def test_adaptive_windows_of_different_sizes() -> None:
+    text = message(nn.AdaptiveAvgPool2d((3, 3)), torch.randn(1, 2, 5, 5))
+    assert "the windows differ in size" in text
+
+
+def test_upsampling_by_a_fraction() -> None:
+    text = message(nn.Upsample(size=(7, 6)), torch.randn(1, 2, 5, 3))
+    assert "a whole number of times" in text
+
+
+def test_three_dimensional_convolution_is_refused_by_name() -> None:
+    text = message(nn.Conv3d(1, 2, 3), torch.randn(1, 1, 5, 5, 5))
+    assert "conv3d" in text
+
+
+def test_an_interval_that_cannot_be_met_says_the_best() -> None:
+    text = message(nn.Conv2d(1, 2, 3), torch.randn(1, 1, 8, 8), interval=10)
+    assert "GW0703" in text
+    assert "ask for interval=64 or more" in text
+
+
+def test_a_budget_too_small_for_the_serial_design_says_by_how_much() -> None:
+    text = message(nn.Conv2d(8, 8, 3), torch.randn(1, 8, 8, 8), budget={"lut": 10})
+    assert "GW0709" in text
+    assert "too many" in text
+
+
+def test_weights_that_do_not_fit_the_part() -> None:
+    text = message(nn.Conv2d(64, 128, 3), torch.randn(1, 64, 4, 4), target="ice40-hx8k")
+    assert "GW0716" in text
+    assert "kilobits" in text

@@ -1,0 +1,128 @@
+"""Every layer in every form: kernels of 1, 2, 3, 5 and 7, all paddings and strides, non-square everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tests.conv.checks import check, compiled
+
+
+class Wrapped(nn.Module):
+    """A function of the input and of layers."""
+
+    def __init__(self, function: Callable[..., Tensor | tuple[Tensor, ...]], *layers: nn.Module) -> None:
+        super().__init__()
+        self.function = function
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """The function's value."""
+        return self.function(x, *self.layers)
+
+
+def _layers(*layers: nn.Module) -> nn.Module:
+    return nn.Sequential(*layers)
+
+
+CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "kernel 1": (lambda: nn.Conv2d(3, 5, 1), (3, 4, 6)),
+    "kernel 1 strided": (lambda: nn.Conv2d(4, 3, 1, (2, 3)), (4, 5, 7)),
+    "kernel 2 even": (lambda: nn.Conv2d(2, 3, 2), (2, 5, 4)),
+    "kernel 2 same": (lambda: nn.Conv2d(2, 3, 2, padding="same"), (2, 5, 4)),
+    "kernel 3 same": (lambda: nn.Conv2d(3, 4, 3, padding="same"), (3, 6, 5)),
+    "kernel 5 valid": (lambda: nn.Conv2d(1, 4, 5, padding="valid"), (1, 7, 9)),
+    "kernel 7 strided": (lambda: nn.Conv2d(1, 2, 7, 2, 3), (1, 11, 14)),
+    "non-square": (lambda: nn.Conv2d(2, 3, (1, 5), (1, 2), (0, 2)), (2, 4, 9)),
+    "non-square tall": (lambda: nn.Conv2d(2, 3, (5, 1), (2, 1), (1, 0)), (2, 9, 3)),
+    "asymmetric": (lambda: _layers(nn.ZeroPad2d((0, 2, 1, 0)), nn.Conv2d(2, 3, 3, 2)), (2, 6, 5)),
+    "dilated": (lambda: nn.Conv2d(2, 3, 3, 1, 2, (2, 1)), (2, 7, 6)),
+    "dilated strided": (lambda: nn.Conv2d(2, 3, 3, 2, 1, 2), (2, 9, 8)),
+    "padding beyond the kernel": (lambda: nn.Conv2d(2, 3, 3, 1, 3), (2, 4, 3)),
+    "rows that nothing reads": (lambda: nn.Conv2d(2, 3, 2, 3), (2, 7, 7)),
+    "no bias": (lambda: nn.Conv2d(3, 4, 3, bias=False), (3, 5, 5)),
+    "groups": (lambda: nn.Conv2d(6, 4, 3, padding=1, groups=2), (6, 5, 4)),
+    "depthwise": (lambda: nn.Conv2d(5, 5, 3, padding=1, groups=5), (5, 6, 5)),
+    "depthwise strided": (lambda: nn.Conv2d(4, 4, (3, 5), 2, (1, 2), groups=4), (4, 8, 7)),
+    "depthwise multiplied": (lambda: nn.Conv2d(3, 6, 3, groups=3), (3, 5, 6)),
+    "one dimension": (lambda: _layers(nn.Conv1d(3, 5, 5, padding="same"), nn.Conv1d(5, 4, 3, 2)), (3, 15)),
+    "one dimension pooled": (lambda: _layers(nn.Conv1d(2, 4, 3, 1, 1, groups=2), nn.MaxPool1d(3, 2, 1)), (2, 12)),
+    "transposed": (lambda: nn.ConvTranspose2d(3, 4, 3, 2, 1, 1), (3, 5, 4)),
+    "transposed groups": (lambda: _layers(nn.ConvTranspose2d(4, 4, 2, 2, groups=2), nn.Conv2d(4, 3, 3)), (4, 4, 3)),
+    "transposed one dimension": (lambda: nn.ConvTranspose1d(3, 2, 4, 2, 1), (3, 7)),
+    "max pool": (lambda: _layers(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.MaxPool2d(2)), (2, 9, 8)),
+    "max pool overlapping": (lambda: nn.MaxPool2d(3, 2, 1), (3, 7, 8)),
+    "max pool ceil": (lambda: nn.MaxPool2d(2, ceil_mode=True), (3, 5, 7)),
+    "max pool dilated": (lambda: nn.MaxPool2d(2, 1, 0, 2), (2, 6, 5)),
+    "average pool": (lambda: nn.AvgPool2d(2), (3, 6, 4)),
+    "average pool counting padding": (lambda: nn.AvgPool2d(3, 2, 1), (2, 7, 6)),
+    "average pool without padding": (lambda: nn.AvgPool2d(3, 2, 1, count_include_pad=False), (2, 7, 6)),
+    "average pool ceil": (lambda: nn.AvgPool2d((2, 3), ceil_mode=True), (2, 5, 7)),
+    "adaptive average": (lambda: _layers(nn.Conv2d(2, 3, 3), nn.AdaptiveAvgPool2d((2, 1))), (2, 8, 6)),
+    "adaptive maximum": (lambda: nn.AdaptiveMaxPool2d((3, 2)), (3, 9, 6)),
+    "global average": (lambda: _layers(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4)), (3, 4, 5)),
+    "flatten": (lambda: _layers(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(24, 5)), (2, 6, 4)),
+    "upsampling": (
+        lambda: _layers(nn.Conv2d(2, 3, 3), nn.Upsample(scale_factor=2), nn.Conv2d(3, 2, 3, padding=1)),
+        (2, 6, 5),
+    ),
+    "channel shuffle": (
+        lambda: _layers(nn.Conv2d(6, 6, 1, groups=3), nn.ChannelShuffle(3), nn.Conv2d(6, 4, 3, groups=2)),
+        (6, 5, 4),
+    ),
+    "activations": (
+        lambda: _layers(nn.Conv2d(2, 4, 3), nn.ReLU6(), nn.Conv2d(4, 4, 1), nn.Hardswish(), nn.Conv2d(4, 2, 2)),
+        (2, 6, 5),
+    ),
+    "pool of the input and convolution": (
+        lambda: Wrapped(lambda x, conv: (conv(x), x.mean((2, 3))), nn.Conv2d(2, 3, 3)),
+        (2, 5, 4),
+    ),
+    "one window, two readers": (
+        lambda: Wrapped(lambda x, one, two: one(x) + two(x), nn.Conv2d(2, 3, 3), nn.Conv2d(2, 3, 3)),
+        (2, 5, 6),
+    ),
+    "squeeze and excitation": (
+        lambda: Wrapped(
+            lambda x, conv, first, second: (y := F.relu(conv(x)))
+            * F.hardsigmoid(second(F.relu(first(F.adaptive_avg_pool2d(y, 1))))),
+            nn.Conv2d(2, 4, 3, padding=1),
+            nn.Conv2d(4, 2, 1),
+            nn.Conv2d(2, 4, 1),
+        ),
+        (2, 5, 6),
+    ),
+    "channels last outside": (
+        lambda: Wrapped(lambda x, conv: conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1), nn.Conv2d(3, 4, 3)),
+        (6, 5, 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("factor", [1, 6, 1000], ids=["serial", "folded", "fastest"])
+@pytest.mark.parametrize("name", CASES)
+def test_a_layer_equals_its_hardware(name: str, factor: int) -> None:
+    make, shape = CASES[name]
+    torch.manual_seed(1)
+    model = make().eval()
+    x = torch.randn(3, *shape) * 2
+    design = compiled(model, x)
+    if factor > 1:
+        design = compiled(model, x, max(design.interval // factor, 1))
+    check(design, x)
+
+
+def test_batch_norms_fold_into_convolutions() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3, groups=4), nn.BatchNorm2d(4))
+    model.train()
+    x = torch.randn(8, 2, 7, 6)
+    with torch.no_grad():
+        model(x)
+    design = compiled(model.eval(), x)
+    assert "batch_norm" not in {node.op.name for node in design.graph.nodes}
+    check(design, x[:3])
