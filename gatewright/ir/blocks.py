@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gatewright.diagnostics import error
+from gatewright.ir.block_division import check_division, element_term, scale_term
 from gatewright.ir.builder import Builder, interval_of_codes
 from gatewright.ir.casts import cast_term, overflow_term
 from gatewright.ir.decoding import digits, lowest_exponent
@@ -189,14 +190,11 @@ def quantise_blocks(builder: Builder, value: Value, spec: CastSpec) -> BlockValu
     format = spec.format
     assert isinstance(format, Block)
     split = block_shape(format, value.shape, value.name)
-    if not isinstance(format.scale, PowerOfTwo):
-        raise error(
-            "GW0383",
-            f"{value.name}: a scale in {format.scale} needs a division",
-            help="quantise an activation inside the model to blocks with a power-of-two scale, such as mxfp4",
-        )
     blocks = builder.reshape(builder.decoded(value), split)
     frac, width = blocks.frac, blocks.interval.magnitude.bit_length()
+    if not isinstance(format.scale, PowerOfTwo):
+        check_division(format, spec, value.name)
+        return _quantise_by_division(builder, blocks, spec, value.shape)
     by_magnitude = isinstance(format.element, SignificandFormat)
     if by_magnitude and blocks.interval.signed:
         blocks = builder.map(_sign_and_magnitude, blocks, frac=frac)
@@ -217,6 +215,25 @@ def quantise_blocks(builder: Builder, value: Value, spec: CastSpec) -> BlockValu
     amounts = builder.map(shift, together)
     scales = builder.map(scale, together, format=format.scale)
     return BlockValue(builder.map(element, blocks, amounts, format=format.element), scales, format, value.shape)
+
+
+def _quantise_by_division(builder: Builder, blocks: Value, spec: CastSpec, shape: Shape) -> BlockValue:
+    """Blocks whose scale is a number like any other: the largest magnitude itself is needed."""
+    format = spec.format
+    assert isinstance(format, Block)
+    frac = blocks.frac
+    magnitudes = builder.map(_absolute, blocks, frac=frac)
+    largest = builder.add(Reduce("max", (len(blocks.shape) - 1,)), magnitudes)
+
+    def scale(term: Term) -> Term:
+        return scale_term(term, frac, format)
+
+    def element(term: Term, code: Term) -> Term:
+        parts = digits(code, format.scale)
+        return element_term(term.absolute(), term < 0, frac, parts.integer, parts.lowest, spec)
+
+    scales = builder.map(scale, largest, format=format.scale)
+    return BlockValue(builder.map(element, blocks, scales, format=format.element), scales, format, shape)
 
 
 def _absolute(term: Term) -> Term:

@@ -26,6 +26,7 @@ SCALAR_PAIRS = (
     ("fixed<12,8>", "fixed<12,9>"),
 )  # fmt: skip
 BLOCK_PAIRS = (
+    ("nvfp4", "nvfp4"),
     ("mxint8<8>", "mxint8<8>"), ("mxfp8<8>", "mxfp8<8>"), ("mxfp8_e5m2<8>", "mxfp8_e5m2<8>"),
     ("mxfp6<8>", "mxfp6_e2m3<8>"), ("mxfp4<8>", "mxfp4<8>"), ("mxint8<8>", "mxfp4<8>"), ("e4m3", "mxfp4<8>"),
     ("mxfp8<8>", "fixed<8,5>"), ("fixed<8,4>", "mxint6<8>"),
