@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from math import ceil
 from pathlib import Path
 
@@ -34,8 +35,14 @@ def _single_layers() -> Iterator[Row]:
     check = design.verify(samples)
     used = design.synth("xcup")
     peers = {"MASE": 8244}
-    yield Row("linear 32->16, 16 rows, 32 multipliers: cycles a row", check.interval / 16, "cycles", "simulated",
-              exactly(16), {"MASE": 16})
+    yield Row(
+        "linear 32->16, 16 rows, 32 multipliers: cycles a row",
+        check.interval / 16,
+        "cycles",
+        "simulated",
+        exactly(16),
+        {"MASE": 16},
+    )
     yield Row("linear 32->16, 32 multipliers: LUT", used.lut, "LUT", "synthesised", at_most(1600), peers)
     yield Row("linear 32->16, 32 multipliers: DSP", used.dsp, "DSP48E2", "synthesised", at_most(32), {"MASE": 32})
     few = torch.rand(20, 16) * 2 - 1
@@ -52,7 +59,7 @@ def _chain() -> Iterator[Row]:
     torch.manual_seed(0)
     widths = (24, 40, 17, 9)
     layers: list[nn.Module] = []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in pairwise(widths):
         layers += [nn.Linear(before, after), nn.ReLU()]
     samples = torch.rand(40, widths[0]) * 2 - 1
     bubbles = 0.0
@@ -65,8 +72,14 @@ def _chain() -> Iterator[Row]:
             )
         )
         bubbles = max(bubbles, abs(design.verify(samples).interval - ideal))
-    yield Row("chain 24-40-17-9 at six intervals: bubble cycles a sample, most", bubbles, "cycles", "simulated",
-              exactly(0), note="measured interval less max of ceil(in/SIMD) x ceil(out/PE)")
+    yield Row(
+        "chain 24-40-17-9 at six intervals: bubble cycles a sample, most",
+        bubbles,
+        "cycles",
+        "simulated",
+        exactly(0),
+        note="measured interval less max of ceil(in/SIMD) x ceil(out/PE)",
+    )
 
 
 def _jet() -> Iterator[Row]:
@@ -76,8 +89,14 @@ def _jet() -> Iterator[Row]:
     compiled = time.perf_counter() - began
     equal = int((design(inputs) == jet.expected()).all(dim=1).sum())
     yield Row("jet network: golden outputs equal", equal, "samples", "measured", exactly(jet.SAMPLES))
-    yield Row("jet network, interval 64: gw.compile", compiled, "s", "measured", at_most(5),
-              {"da4ml": 1.0, "hls4ml": 8.2, "NNgen": 2.1, "alkaid": 2.2})
+    yield Row(
+        "jet network, interval 64: gw.compile",
+        compiled,
+        "s",
+        "measured",
+        at_most(5),
+        {"da4ml": 1.0, "hls4ml": 8.2, "NNgen": 2.1, "alkaid": 2.2},
+    )
     network = design.schedule.network
     with tempfile.TemporaryDirectory() as folder:
         sources = design.hardware.write(Path(folder) / "rtl")
@@ -90,20 +109,50 @@ def _jet() -> Iterator[Row]:
         began = time.perf_counter()
         done = run(simulator, network, codes)
         seconds = time.perf_counter() - began
-    yield Row("jet network, interval 64: Verilator build, nothing cached", built, "s", "measured", at_most(25),
-              {"da4ml": 223, "NNgen": 27})
-    yield Row("jet network, interval 64: RTL simulation", done.cycles / seconds, "cycles/s", "measured",
-              at_least(1e6))
-    yield Row("jet network, interval 64: RTL samples a second", len(inputs) / seconds, "samples/s", "measured", None,
-              {"NNgen": 70})
+    yield Row(
+        "jet network, interval 64: Verilator build, nothing cached",
+        built,
+        "s",
+        "measured",
+        at_most(25),
+        {"da4ml": 223, "NNgen": 27},
+    )
+    yield Row("jet network, interval 64: RTL simulation", done.cycles / seconds, "cycles/s", "measured", at_least(1e6))
+    yield Row(
+        "jet network, interval 64: RTL samples a second",
+        len(inputs) / seconds,
+        "samples/s",
+        "measured",
+        None,
+        {"NNgen": 70},
+    )
     design.verify(inputs, stalls="both")
     used = design.synth("xcup")
-    yield Row("jet network, interval 64: LUT", used.lut, "LUT", "synthesised", None,
-              note=f"{used.dsp} DSP, {used.ff} FF, {used.bram} block RAM")
+    yield Row(
+        "jet network, interval 64: LUT",
+        used.lut,
+        "LUT",
+        "synthesised",
+        None,
+        note=f"{used.dsp} DSP, {used.ff} FF, {used.bram} block RAM",
+    )
     serial = gw.compile(jet.model(), example, formats=jet.FORMATS)
     check = serial.verify(inputs[:200])
     used = serial.synth("xcup")
-    yield Row("jet network, one multiplier a layer: interval", check.interval, "cycles", "simulated", exactly(2048),
-              {"sandcastles": 4411, "NNgen 2x2": 3041})
-    yield Row("jet network, one multiplier a layer: LUT", used.lut, "LUT", "synthesised", at_most(1200),
-              {"sandcastles": 1518, "NNgen 2x2": 8878}, f"{used.dsp} DSP, {used.ff} FF, {used.bram} block RAM")
+    yield Row(
+        "jet network, one multiplier a layer: interval",
+        check.interval,
+        "cycles",
+        "simulated",
+        exactly(2048),
+        {"sandcastles": 4411, "NNgen 2x2": 3041},
+    )
+    yield Row(
+        "jet network, one multiplier a layer: LUT",
+        used.lut,
+        "LUT",
+        "synthesised",
+        at_most(1200),
+        {"sandcastles": 1518, "NNgen 2x2": 8878},
+        f"{used.dsp} DSP, {used.ff} FF, {used.bram} block RAM",
+    )

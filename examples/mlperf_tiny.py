@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,9 @@ import gatewright as gw
 FORMATS = {"default": {"input": "fixed<8,auto>", "weight": "fixed<8,auto>", "bias": "fixed<16,auto>"}}
 
 
-def conv_norm(channels: int, outputs: int, kernel: int | tuple[int, int], stride: int = 1, groups: int = 1) -> nn.Sequential:
+def conv_norm(
+    channels: int, outputs: int, kernel: int | tuple[int, int], stride: int = 1, groups: int = 1
+) -> nn.Sequential:
     """A convolution that keeps the size at stride 1, its batch norm, and ReLU."""
     size = (kernel, kernel) if isinstance(kernel, int) else kernel
     padding = (size[0] // 2, size[1] // 2)
@@ -87,7 +90,7 @@ def autoencoder() -> tuple[nn.Module, tuple[int, ...]]:
     """Anomaly detection, 640 inputs, fully connected."""
     sizes = [640, 128, 128, 128, 128, 8, 128, 128, 128, 128]
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+    for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(128, 640)), (640,)
 
@@ -123,7 +126,9 @@ def main() -> None:
         began = time.perf_counter()
         done = design.verify(inputs[: arguments.samples], stalls=stalls)
         seconds = time.perf_counter() - began
-        print(f"  stalls {stalls:6}: {done.samples} samples equal bit for bit, {done.cycles:,} cycles in {seconds:.1f} s")
+        print(
+            f"  stalls {stalls:6}: {done.samples} samples equal bit for bit, {done.cycles:,} cycles in {seconds:.1f} s"
+        )
 
 
 if __name__ == "__main__":

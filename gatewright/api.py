@@ -40,7 +40,7 @@ def quantised_graph(
     return verify(quantise(prepared, formats, calibration), "tensor", "quantise")
 
 
-def compile(  # noqa: A001
+def compile(
     model: Any,
     example_inputs: Any,
     formats: Any = None,
@@ -77,9 +77,7 @@ def _target(target: Any) -> Target:
     return Target(target)
 
 
-def quantize(
-    model: Any, example_inputs: Any, formats: Any = None, calibration: Iterable[Any] | None = None
-) -> Any:
+def quantize(model: Any, example_inputs: Any, formats: Any = None, calibration: Iterable[Any] | None = None) -> Any:
     """The quantised PyTorch module alone: trainable, software-only formats allowed."""
     from gatewright.backends.torch.build import build_module
 
@@ -180,7 +178,9 @@ class Design:
             named = cast(Mapping[str, Any], inputs[0])
             missing = [port.name for port in ports if port.name not in named]
             if missing:
-                raise error("GW0901", f"input {missing[0]} is missing", note=f"inputs: {', '.join(p.name for p in ports)}")
+                raise error(
+                    "GW0901", f"input {missing[0]} is missing", note=f"inputs: {', '.join(p.name for p in ports)}"
+                )
             inputs = tuple(named[port.name] for port in ports)
         elif len(inputs) == 1 and isinstance(inputs[0], tuple | list):
             inputs = tuple(cast(Sequence[Any], inputs[0]))

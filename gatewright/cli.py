@@ -135,7 +135,12 @@ def read_budget(text: str | None) -> dict[str, int] | None:
 
 
 def make_design(
-    model: str, formats: str | None, target: str, clock: float, interval: int | None, fps: float | None,
+    model: str,
+    formats: str | None,
+    target: str,
+    clock: float,
+    interval: int | None,
+    fps: float | None,
     budget: str | None,
 ) -> tuple[Design, Any, Any]:
     """Load and compile; the design, the example inputs and the calibration batches."""

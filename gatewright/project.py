@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -65,11 +64,11 @@ def _unwritable(folder: Path, problem: OSError) -> Exception:
 def _move_into_place(aside: Path, folder: Path) -> None:
     if folder.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-        os.replace(folder, old / "old")
-        os.replace(aside, folder)
+        folder.replace(old / "old")
+        aside.replace(folder)
         shutil.rmtree(old, ignore_errors=True)
     else:
-        os.replace(aside, folder)
+        aside.replace(folder)
 
 
 def _write_files(design: Design, folder: Path) -> None:
@@ -120,11 +119,15 @@ def _write_files(design: Design, folder: Path) -> None:
                 "tail": f"{port.width}'h{(1 << used * channel.value.width) - 1:x}",
             }
         )
-    text = templates().get_template("testbench.sv.j2").render(
-        header=header(f"testbench of {hardware.top}", Location(), "see the top level"),
-        top=hardware.top,
-        ports=ports,
-        limit=100 * TESTBENCH_SAMPLES * max(design.interval, design.latency),
+    text = (
+        templates()
+        .get_template("testbench.sv.j2")
+        .render(
+            header=header(f"testbench of {hardware.top}", Location(), "see the top level"),
+            top=hardware.top,
+            ports=ports,
+            limit=100 * TESTBENCH_SAMPLES * max(design.interval, design.latency),
+        )
     )
     (simulation / f"{hardware.top}_tb.sv").write_text(text)
 

@@ -3,7 +3,8 @@
 A rule gives casts to roles: ``input`` (operands that stream), ``weight`` (constant operands), ``bias``,
 ``output`` (the result) and ``accumulator`` (the sums of block formats' products). For each role of a node the
 first of these decides: a ``name`` rule (shell pattern on the module path, or on the value's name), a ``regex``
-rule (on the same, whole), a ``type`` rule (operator name), the ``default``. Of several matching rules of one kind the last one written wins.
+rule (on the same, whole), a ``type`` rule (operator name), the ``default``. Of several
+matching rules of one kind the last one written wins.
 """
 
 from __future__ import annotations
@@ -188,9 +189,7 @@ def _read_roles(label: str, body: Any, problems: Collector) -> dict[str, CastSpe
         return dict(uniform(_checked_cast(body, label, "", problems)).default)
     if not isinstance(body, Mapping):
         problems.add(
-            diagnostic(
-                "GW0224", f"formats {label} must be a table of roles", note=f"roles: {', '.join(ROLES)}"
-            )
+            diagnostic("GW0224", f"formats {label} must be a table of roles", note=f"roles: {', '.join(ROLES)}")
         )
         return {}
     casts: dict[str, CastSpec] = {}

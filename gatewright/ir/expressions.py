@@ -74,9 +74,13 @@ class Expression:
             else:
                 involved = [node.interval, *(self.nodes[arg].interval for arg in node.args)]
                 arguments = [widen(values[arg], *involved) for arg in node.args]
-                values.append(widen(np.asarray(SCALAR_OPS[node.op].evaluate(node.attributes, *arguments)), node.interval))
+                values.append(
+                    widen(np.asarray(SCALAR_OPS[node.op].evaluate(node.attributes, *arguments)), node.interval)
+                )
         shape = np.broadcast_shapes(*(np.shape(each) for each in operands)) if operands else ()
-        return np.broadcast_to(values[self.result], shape) if values[self.result].shape != shape else values[self.result]
+        return (
+            np.broadcast_to(values[self.result], shape) if values[self.result].shape != shape else values[self.result]
+        )
 
     def __str__(self) -> str:
         return "; ".join(self.lines())

@@ -42,7 +42,8 @@ class Sample:
 class Operator:
     """The base of all operators; subclasses are frozen dataclasses of the attributes.
 
-    ``name`` is the operator's name in the text form; ``aten`` the ATen overloads that it imports. ``roles`` gives, per operand, which role of
+    ``name`` is the operator's name in the text form; ``aten`` the ATen overloads that it imports.
+    ``roles`` gives, per operand, which role of
     the user's ``formats`` it is cast to (``input``, ``weight``, ``bias``) or None where an exact
     value flows through unchanged; the last entry repeats. ``result_role`` is set where the result
     is not exact and must be cast at once (a nonlinear function). ``is_primitive`` marks the operators

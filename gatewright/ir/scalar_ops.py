@@ -147,8 +147,11 @@ def _select(_: Attributes, condition: IntegerArray, a: IntegerArray, b: IntegerA
     return np.where(condition != 0, a, b)
 
 
-def _unary_row(name: str, infer: Callable[[Attributes, Interval], Interval],
-               evaluate: Callable[[Attributes, IntegerArray], IntegerArray]) -> ScalarOp:
+def _unary_row(
+    name: str,
+    infer: Callable[[Attributes, Interval], Interval],
+    evaluate: Callable[[Attributes, IntegerArray], IntegerArray],
+) -> ScalarOp:
     return ScalarOp(name, 1, infer, evaluate)
 
 
@@ -199,6 +202,6 @@ _ROWS = (
 SCALAR_OPS: dict[str, ScalarOp] = {row.name: row for row in _ROWS}
 """Every scalar operation by name; ``input`` and ``constant`` are leaves of the expression itself.
 
-Attributes: ``shl``/``shr`` (bits), ``shlw`` (width of the result), ``round`` (bits to drop, rounding), ``wrap`` (width, signed),
-``table`` (code of the first entry, entries), ``lzc`` (width of the unsigned operand).
+Attributes: ``shl``/``shr`` (bits), ``shlw`` (width of the result), ``round`` (bits to drop, rounding),
+``wrap`` (width, signed), ``table`` (code of the first entry, entries), ``lzc`` (width of the unsigned operand).
 """

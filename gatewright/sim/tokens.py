@@ -33,8 +33,8 @@ class TokenResult:
     """What a token-level run measured, in cycles.
 
     ``latency``: from the first input beat of sample 0 to its last output beat, both included;
-    ``interval``: between the ends of successive samples, the mean in steady state rounded up; ``occupancy``: for every FIFO
-    and window the most beats that it held at once.
+    ``interval``: between the ends of successive samples, the mean in steady state rounded up;
+    ``occupancy``: for every FIFO and window the most beats that it held at once.
     """
 
     latency: int

@@ -60,8 +60,14 @@ def ports_of(network: Network) -> list[StreamPort]:
 def build_simulator(hardware: Hardware, network: Network, taps: Sequence[Channel] = ()) -> Simulator:
     """Compile the design with Verilator, or find it in the cache; ``taps`` are channels to record."""
     recorded = [
-        Tap(f"tap_{each.name}", f"{each.name}_valid", f"{each.name}_ready", f"{each.name}_data", each.width,
-            each.layout.beats)
+        Tap(
+            f"tap_{each.name}",
+            f"{each.name}_valid",
+            f"{each.name}_ready",
+            f"{each.name}_data",
+            each.width,
+            each.layout.beats,
+        )
         for each in taps
     ]
     with tempfile.TemporaryDirectory(prefix="gatewright-") as folder:
@@ -97,9 +103,7 @@ def run(
     gap, pressure = STALLS[stalls]
     # Between the last input and the first output every stage may work on a sample in turn.
     patience = IDLE_CYCLES + IDLE_STAGES * max(map(least_cycles, network.components), default=0)
-    result = simulator.run(
-        words, samples, input_stall=gap, output_stall=pressure, seed=seed, idle_limit=patience
-    )
+    result = simulator.run(words, samples, input_stall=gap, output_stall=pressure, seed=seed, idle_limit=patience)
     outputs = tuple(from_words(result.streams[each.name].words, each) for each in network.outputs)
     return Run(outputs, result.cycles, result.interval, result.latency, result)
 
@@ -161,7 +165,7 @@ def mismatch(
             location=value.location,
             note=[
                 f"{where}, sample {sample}, element {list(index)}: "
-                f"hardware {int(found[sample, element])}, golden {int(wanted[sample, element])} ({value.format})",
+                + f"hardware {int(found[sample, element])}, golden {int(wanted[sample, element])} ({value.format})",
                 f"{count} of {found.size} elements of this stream differ",
             ],
             help="please report this with the model: generated hardware must equal its model",

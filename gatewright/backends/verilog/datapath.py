@@ -43,9 +43,7 @@ def datapath(expression: Expression, stages: tuple[int, ...], first_stage: int) 
         ready[index, stage] = name
         if node.op != "input":
             use_stage = stage - (node.op == "table")
-            operands = [
-                operand_of(expression, arg, ready.get((arg, use_stage), "")) for arg in node.args
-            ]
+            operands = [operand_of(expression, arg, ready.get((arg, use_stage), "")) for arg in node.args]
             _print_node(lane, name, node, operands)
         for later in range(stage + 1, last_use[index] + 1):
             held = f"{name}_s{later}"
@@ -73,9 +71,10 @@ def _print_node(lane: Datapath, name: str, node: ScalarNode, operands: list[Oper
         (value,) = operands
         bits = value.interval.width
         result = node.interval.width
+        none = literal(min(width, node.interval.high), result)
         lane.statements.append(
             f"always_comb begin\n"
-            f"  {name} = {literal(width, result) if width <= node.interval.high else literal(node.interval.high, result)};\n"
+            f"  {name} = {none};\n"
             f"  for (int unsigned k = 0; k < {bits}; k++) begin\n"
             f"    if ({sized(f'{value.text} >> k', bits, 1)}) {name} = {result}'({width - 1} - k);\n"
             f"  end\nend"

@@ -153,7 +153,13 @@ def _round(node: ScalarNode, operands: list[Operand]) -> str:
 def _absolute(node: ScalarNode, operands: list[Operand]) -> str:
     width = node.interval.width
     zero = Operand("", Interval(0, 0), 0)
-    return f"({compare('<', [operands[0], zero])}) ? -{operands[0].at(width)} : {operands[0].at(width)}"
+    return f"({compare('<', [operands[0], zero])}) ? {_negated(operands[0], width)} : {operands[0].at(width)}"
+
+
+def _negated(operand: Operand, width: int) -> str:
+    """Brackets, because Yosys reads -8'(x) as a cast to a size of -8."""
+    text = operand.at(width)
+    return f"-{text}" if text.isidentifier() else f"-({text})"
 
 
 def _select(node: ScalarNode, operands: list[Operand]) -> str:
@@ -170,7 +176,7 @@ RULES: dict[str, Callable[[ScalarNode, list[Operand]], str]] = {
     "and": _binary("&"),
     "or": _binary("|"),
     "xor": _binary("^"),
-    "neg": lambda node, operands: f"-{operands[0].at(node.interval.width)}",
+    "neg": lambda node, operands: _negated(operands[0], node.interval.width),
     "abs": _absolute,
     "max": _extreme(">"),
     "min": _extreme("<"),

@@ -10,7 +10,6 @@ import numpy as np
 
 from gatewright.backends.verilog.datapath import datapath
 from gatewright.backends.verilog.expressions import declaration
-from gatewright.ir.formats import Real
 from gatewright.ir.intervals import IntegerArray
 from gatewright.ir.streams.cells import Adapter, Fifo, Fork, Reorder, Replay
 from gatewright.ir.streams.cost import prefers_block
@@ -283,8 +282,8 @@ def _resized(component: Component) -> tuple[list[str], list[str]]:
         lanes = channel.layout.lanes
         lines += [
             f"logic [{lanes * target.width - 1}:0] {name};",
-            f"gw_resize #(.Lanes({lanes}), .WidthIn({channel.value.width}), .WidthOut({target.width}),"
-            f" .Signed({int(channel.value.signed)})) u_{name} (.data_i({channel.name}_data), .data_o({name}));",
+            f"gw_resize #(.Lanes({lanes}), .WidthIn({channel.value.width}), .WidthOut({target.width}), "
+            + f".Signed({int(channel.value.signed)})) u_{name} (.data_i({channel.name}_data), .data_o({name}));",
         ]
         names.append(name)
     return names, lines
@@ -415,7 +414,7 @@ def _operand(number: int, interval: Any, source: str) -> dict[str, str]:
 
 def _operand_types(component: MapUnit) -> list[tuple[int, str]]:
     streams = [
-        (operand, f"{channel.value.name}, {channel.value.format}{'' if isinstance(channel.value.format, Real) else ''}")
+        (operand, f"{channel.value.name}, {channel.value.format}")
         for channel, operand in zip(component.inputs, component.streams, strict=True)
     ]
     return sorted([*streams, *((operand, f"constant {interval}") for operand, _, interval in component.tables)])

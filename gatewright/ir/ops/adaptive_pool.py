@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 class AdaptivePool(Operator):
     """Imports adaptive poolings; no graph contains it.
 
-    Output ``i`` of an axis covers the elements from floor(i * size / outputs) to ceil((i + 1) * size / outputs). Where these
-    windows have one size and distance it is a pooling with that kernel and stride; other sizes are refused.
+    Output ``i`` of an axis covers the elements from floor(i * size / outputs) to ceil((i + 1) * size / outputs).
+    Where these windows have one size and distance it is a pooling with that kernel and stride; other sizes are refused.
     """
 
     name = "adaptive_pool"
@@ -60,7 +61,7 @@ def _regular(call: AtenCall, spatial: Shape, sizes: Shape) -> tuple[Shape, Shape
     for size, outputs in zip(spatial, sizes, strict=True):
         windows = [(k * size // outputs, -(-(k + 1) * size // outputs)) for k in range(outputs)]
         lengths = {stop - start for start, stop in windows}
-        distances = {after[0] - before[0] for before, after in zip(windows, windows[1:], strict=False)} or {1}
+        distances = {after[0] - before[0] for before, after in pairwise(windows)} or {1}
         if len(lengths) > 1 or len(distances) > 1:
             raise call.refused(
                 f"from {list(spatial)} to {list(sizes)} the windows differ in size",

@@ -89,9 +89,7 @@ class AvgPool(Operator):
             ("fixed<6,4>", "ufixed<8,9>"),
             constants=(1,),
         )
-        yield Sample(
-            cls((3,), (2,), ((1, 1),)), ((2, 7), (4,)), ("fixed<6,4>", "ufixed<8,9>"), constants=(1,)
-        )
+        yield Sample(cls((3,), (2,), ((1, 1),)), ((2, 7), (4,)), ("fixed<6,4>", "ufixed<8,9>"), constants=(1,))
 
 
 def _same(x: Term) -> Term:

@@ -49,9 +49,7 @@ class BatchNorm(Operator):
         mean, variance = call.value("running_mean"), call.value("running_var")
         weight = () if call.get("weight") is None else (call.value("weight"),)
         bias = () if call.get("bias") is None else (call.value("bias"),)
-        scale = call.builder.add(
-            BatchNormScale(float(call["eps"])), variance, *weight, name=call.named("scale")
-        )
+        scale = call.builder.add(BatchNormScale(float(call["eps"])), variance, *weight, name=call.named("scale"))
         shift = call.builder.add(BatchNormShift(), mean, scale, *bias, name=call.named("shift"))
         return call.builder.add(cls(), value, scale, shift)
 

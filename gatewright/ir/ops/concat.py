@@ -62,6 +62,9 @@ class Concat(Operator):
         return Type(shape, first.format if len(formats) == 1 else Exact(first.frac), interval)
 
     def decompose(self, builder: Builder, *operands: Value) -> Value:
+        if len({value.format for value in operands}) == 1:
+            return builder.add(self, *operands)
+        operands = tuple(builder.decoded(value) for value in operands)
         shifts, frac = builder.align(*operands)
         aligned = [
             value if value.frac == frac else builder.map(shift, value, frac=frac)
@@ -81,4 +84,6 @@ class Concat(Operator):
         yield Sample(cls(1), ((2, 3), (2, 4)), ("fixed<8,4>", "ufixed<6,4>"))
         yield Sample(cls(0), ((2, 3), (1, 3), (2, 3)), ("fixed<8,4>",) * 3)
         yield Sample(cls(0), ((2,), (3,), (1,), (2,)), ("fixed<6,4>",) * 4, constants=(0, 2))
+        yield Sample(cls(0), ((3,), (2,)), ("e2m1", "e2m1"))
+        yield Sample(cls(0), ((3,), (2,)), ("e2m1", "fixed<6,2>"))
         yield Sample(cls(1), ((2, 3), (2, 4)), ("ufixed<6,5>", "fixed<8,4>"), constants=(1,))

@@ -135,13 +135,9 @@ class Conv(Operator):
         wide = ("fixed<8,4>", "fixed<6,4>", "fixed<8,6>")
         plain = ((0, 0), (0, 0))
         yield Sample(cls((1, 1), plain, (1, 1)), ((3, 6, 5), (4, 3, 3, 2), (4,)), wide, constants=(1, 2))
-        yield Sample(
-            cls((2, 1), ((1, 1), (0, 1)), (1, 2)), ((2, 7, 6), (3, 2, 3, 3)), wide[:2], constants=(1,)
-        )
+        yield Sample(cls((2, 1), ((1, 1), (0, 1)), (1, 2)), ((2, 7, 6), (3, 2, 3, 3)), wide[:2], constants=(1,))
         yield Sample(cls((1, 1), plain, (1, 1)), ((6, 3, 4), (5, 6, 1, 1), (5,)), wide, constants=(1, 2))
-        yield Sample(
-            cls((1, 1), ((1, 1), (1, 1)), (1, 1), 6), ((6, 5, 4), (6, 1, 3, 3), (6,)), wide, constants=(1, 2)
-        )
+        yield Sample(cls((1, 1), ((1, 1), (1, 1)), (1, 1), 6), ((6, 5, 4), (6, 1, 3, 3), (6,)), wide, constants=(1, 2))
         yield Sample(cls((1, 2), plain, (1, 1), 2), ((6, 4, 5), (4, 3, 2, 1)), wide[:2], constants=(1,))
         yield Sample(cls((2,), ((2, 2),), (1,)), ((3, 11), (4, 3, 5), (4,)), wide, constants=(1, 2))
 

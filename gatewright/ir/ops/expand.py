@@ -36,9 +36,7 @@ class Expand(Operator):
         value = call.value("src" if call.target == "copy.default" else "self")
         shape = call.result_shape()
         if not call.is_stream(value):
-            raise call.refused(
-                "a constant is expanded to an input's shape", help="let it broadcast by itself"
-            )
+            raise call.refused("a constant is expanded to an input's shape", help="let it broadcast by itself")
         if len(shape) != len(value.shape):
             raise call.mixes_samples()
         return value if shape == value.shape else call.builder.add(cls(shape), value)

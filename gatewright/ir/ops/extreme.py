@@ -35,17 +35,13 @@ class Extreme(Operator):
     def from_aten(cls, call: AtenCall) -> Value | tuple[Value | None, ...]:
         value = call.value("self")
         kind = "max" if "max" in call.target else "min"
-        result = call.builder.add(
-            cls(kind, call.axes(value, call.get("dim")), bool(call.get("keepdim"))), value
-        )
+        result = call.builder.add(cls(kind, call.axes(value, call.get("dim")), bool(call.get("keepdim"))), value)
         # The overloads with one dimension also return the position, which has no hardware.
         return (result, None) if call.target.endswith(".dim") else result
 
     def decompose(self, builder: Builder, *operands: Value) -> Value:
         (value,) = operands
-        return builder.reshape(
-            builder.add(Reduce(self.kind, self.axes), value), self.infer_shape(value.shape)
-        )
+        return builder.reshape(builder.add(Reduce(self.kind, self.axes), value), self.infer_shape(value.shape))
 
     def torch(self, *arguments: str) -> str:
         return f"torch.a{self.kind}({arguments[0]}, {batched_axes(self.axes)}, keepdim={self.keep})"

@@ -61,9 +61,7 @@ class Pad(Operator):
 
     def infer(self, *operands: Value) -> Type:
         (value,) = operands
-        shape = tuple(
-            size + before + after for size, (before, after) in zip(value.shape, self.amounts, strict=True)
-        )
+        shape = tuple(size + before + after for size, (before, after) in zip(value.shape, self.amounts, strict=True))
         interval = None if value.type.is_real else value.interval.union(Interval.constant(self.code))
         return Type(shape, value.format, interval)
 

@@ -52,9 +52,6 @@ class Scatter(Operator):
             piece = reshaped_parameter(call, piece, row)
         parts = [(0, start), (stop, shape[axis])]
         part_of = Slice if call.is_stream(value) else ParameterSlice
-        kept = [
-            call.builder.add(part_of(axis, first, last), value) if first < last else None
-            for first, last in parts
-        ]
+        kept = [call.builder.add(part_of(axis, first, last), value) if first < last else None for first, last in parts]
         joined = [each for each in (kept[0], piece, kept[1]) if each is not None]
         return call.builder.add(Concat(axis), *joined)

@@ -48,7 +48,7 @@ class Upsample(Operator):
 
     def decompose(self, builder: Builder, *operands: Value) -> Value:
         (value,) = operands
-        channels, *spatial = value.shape
+        spatial = value.shape[1:]
         # The rows are repeated before the columns, so that only a row of the input is kept.
         for axis in range(len(spatial)):
             if self.factors[axis] == 1:

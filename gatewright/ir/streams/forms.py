@@ -227,7 +227,9 @@ def absorbed_windows(graph: Graph, constants: Mapping[Value, IntegerArray]) -> d
                 readers += users[reader.output]
             elif isinstance(reader.op, Contract):
                 streams = [value for value in reader.inputs if value not in constants]
-                absorbed = absorbed and len(streams) == 1 and matrix_form(reader, constants, producers).window is not None
+                absorbed = (
+                    absorbed and len(streams) == 1 and matrix_form(reader, constants, producers).window is not None
+                )
             else:
                 absorbed = absorbed and is_pooling(reader, node)
         if absorbed:

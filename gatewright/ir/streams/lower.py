@@ -196,7 +196,11 @@ class Lowering:
             outputs.append(self._output(value, name))
         problems.raise_if_any()
         return Network(
-            self.fresh(self.graph.name, alone=True), tuple(inputs), tuple(outputs), tuple(self.components), self.graph.output_names
+            self.fresh(self.graph.name, alone=True),
+            tuple(inputs),
+            tuple(outputs),
+            tuple(self.components),
+            self.graph.output_names,
         )
 
     def _substitute(self, node: Node) -> None:

@@ -343,9 +343,7 @@ def _sequence(lowering: Lowering, node: Node, axis: int, runs: list[Segment], fi
     if lanes < needed:
         _rewire_rows(lowering, node, axis, segments, fill, outer, elements)
         return
-    channels = [
-        lowering.take(value, outer, prod(value.shape[axis:]), lanes) for value in node.inputs
-    ]
+    channels = [lowering.take(value, outer, prod(value.shape[axis:]), lanes) for value in node.inputs]
     output = lowering.channel(node.output, Layout(outer, elements, lanes))
     if len(channels) > 1 or any(each.source is None for each in segments):
         # An input waits while others or the fill have their turn: a FIFO lets what comes before it go on.
@@ -381,7 +379,11 @@ def _rewire_rows(
 
 
 def _rewire(
-    lowering: Lowering, node: Node, channels: list[Channel], layout: Layout, lanes: tuple[tuple[int, int], ...],
+    lowering: Lowering,
+    node: Node,
+    channels: list[Channel],
+    layout: Layout,
+    lanes: tuple[tuple[int, int], ...],
     fill: int = 0,
 ) -> None:
     output = lowering.channel(node.output, layout)
@@ -403,7 +405,9 @@ def _permute(op: Permute, lowering: Lowering, node: Node) -> None:
     keeps_last = op.order[-1] == rank - 1
     row = value.shape[-1] if keeps_last else 1
     needed = minimum_lanes_of(value.size, lowering.folding.interval)
-    lanes = max(each for each in range(1, row + 1) if row % each == 0 and each <= max(needed, lowering.peek(value).lanes))
+    lanes = max(
+        each for each in range(1, row + 1) if row % each == 0 and each <= max(needed, lowering.peek(value).lanes)
+    )
     if lanes < needed:
         order = np.arange(value.size).reshape(value.shape).transpose(op.order).ravel()
         channel = lowering.take(value, 1, value.size, value.size)
@@ -434,5 +438,3 @@ def _permute(op: Permute, lowering: Lowering, node: Node) -> None:
 def minimum_lanes_of(size: int, interval: int) -> int:
     """The fewest lanes with which ``size`` elements pass in ``interval`` beats."""
     return -(-size // max(min(interval, size), 1))
-
-

@@ -66,9 +66,7 @@ def _relabelled(channel: Channel, layout: Layout) -> Channel:
     return replace(channel, layout=layout)
 
 
-def _line_buffer(
-    lowering: Lowering, channel: Channel, result: Value, axis: Axis, beats: int, fill: int
-) -> Channel:
+def _line_buffer(lowering: Lowering, channel: Channel, result: Value, axis: Axis, beats: int, fill: int) -> Channel:
     lines = channel.layout.beats // (axis.size * beats)
     lanes = channel.layout.lanes * axis.taps
     total = lines * axis.positions * beats

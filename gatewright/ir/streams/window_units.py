@@ -106,7 +106,9 @@ class WindowUnit(Component):
     @property
     def column_width(self) -> int:
         """Bits that hold a column of the padded image."""
-        return max(sum((each.count - 1) * each.column for each in self.loops), self.pad_left + self.columns).bit_length()
+        return max(
+            sum((each.count - 1) * each.column for each in self.loops), self.pad_left + self.columns
+        ).bit_length()
 
     @property
     def row_width(self) -> int:

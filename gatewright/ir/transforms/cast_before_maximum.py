@@ -7,6 +7,7 @@ pooling's memory holds rounded codes instead of exact sums.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -103,11 +104,13 @@ def is_monotone(expression: Expression) -> bool:
         elif node.op == "sub":
             rising.append(rises[0] and known[1])
         elif node.op == "mul":
-            factors = [expression.nodes[arg].interval.low >= 0 for arg, fixed in zip(node.args, known, strict=True) if fixed]
+            factors = [
+                expression.nodes[arg].interval.low >= 0 for arg, fixed in zip(node.args, known, strict=True) if fixed
+            ]
             rising.append(all(rises) and any(factors))
         elif node.op == "table":
             entries = node.attributes[1]
-            rising.append(rises[0] and all(a <= b for a, b in zip(entries, entries[1:], strict=False)))
+            rising.append(rises[0] and all(a <= b for a, b in pairwise(entries)))
         else:
             rising.append(False)
     return rising[expression.result]

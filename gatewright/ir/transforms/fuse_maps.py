@@ -64,9 +64,7 @@ def _build(
     terms = dict(zip(operands, expression.inputs, strict=True))
     terms |= {value: expression.constant(code) for value, code in literals.items()}
     result = _inline(node, expression, terms, fused)
-    return builder.map_expression(
-        expression.finish(result), *(values[value] for value in operands), format=op.format
-    )
+    return builder.map_expression(expression.finish(result), *(values[value] for value in operands), format=op.format)
 
 
 def literal(value: Value, producers: dict[Value, Node]) -> int | None:

@@ -88,7 +88,7 @@ def legalise(graph: Graph) -> Legalised:
     return Legalised(verify(builder.finish(outputs, graph.output_names), "integer", "legalise"), values, blocks)
 
 
-def _block_output(name: str, value: BlockValue, source: Value):  # noqa: ANN202
+def _block_output(name: str, value: BlockValue, source: Value):
     return diagnostic(
         "GW0385",
         f"output {name} is in the block format {value.format}",
@@ -158,7 +158,7 @@ def input_casts(graph: Graph, problems: Collector) -> dict[Value, CastSpec]:
     return found
 
 
-def _input_problem(value: Value, specs: list[str], missing: list[Node]):  # noqa: ANN202
+def _input_problem(value: Value, specs: list[str], missing: list[Node]):
     if missing:
         return diagnostic(
             "GW0332",

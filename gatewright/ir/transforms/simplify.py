@@ -33,9 +33,7 @@ def simplify(graph: Graph) -> Graph:
     that the reader's own broadcasting does.
     """
     users = graph.users()
-    implied = {
-        node.output for node in graph.nodes if isinstance(node.op, Expand) and _is_implied(node, users)
-    }
+    implied = {node.output for node in graph.nodes if isinstance(node.op, Expand) and _is_implied(node, users)}
     implied -= set(graph.outputs)
 
     def visit(builder: Builder, node: Node, operands: Sequence[Value]) -> Value:
