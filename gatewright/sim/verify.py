@@ -164,8 +164,10 @@ def mismatch(
             f"hardware and golden model differ first in `{value.location.module or value.name}`",
             location=value.location,
             note=[
-                f"{where}, sample {sample}, element {list(index)}: "
-                + f"hardware {int(found[sample, element])}, golden {int(wanted[sample, element])} ({value.format})",
+                (
+                    f"{where}, sample {sample}, element {list(index)}: "
+                    f"hardware {int(found[sample, element])}, golden {int(wanted[sample, element])} ({value.format})"
+                ),
                 f"{count} of {found.size} elements of this stream differ",
             ],
             help="please report this with the model: generated hardware must equal its model",

@@ -282,8 +282,10 @@ def _resized(component: Component) -> tuple[list[str], list[str]]:
         lanes = channel.layout.lanes
         lines += [
             f"logic [{lanes * target.width - 1}:0] {name};",
-            f"gw_resize #(.Lanes({lanes}), .WidthIn({channel.value.width}), .WidthOut({target.width}), "
-            + f".Signed({int(channel.value.signed)})) u_{name} (.data_i({channel.name}_data), .data_o({name}));",
+            (
+                f"gw_resize #(.Lanes({lanes}), .WidthIn({channel.value.width}), .WidthOut({target.width}), "
+                f".Signed({int(channel.value.signed)})) u_{name} (.data_i({channel.name}_data), .data_o({name}));"
+            ),
         ]
         names.append(name)
     return names, lines
