@@ -125,9 +125,7 @@ def machine() -> dict[str, str | int]:
 def commit() -> str:
     """The commit that is measured, with a `+` where the work tree differs from it; empty outside git."""
     revision = _first_line("git", "rev-parse", "--short=12", "HEAD")
-    changed = _first_line(
-        "git", "status", "--porcelain", "--untracked-files=no", "--", ":!benchmarks/results"
-    )
+    changed = _first_line("git", "status", "--porcelain", "--untracked-files=no", "--", ":!benchmarks/results")
     return f"{revision}+" if revision and changed else revision
 
 
@@ -144,7 +142,5 @@ def _first_line(program: str, *arguments: str) -> str:
     """The first line that a program prints, empty where it is missing or fails."""
     if shutil.which(program) is None:
         return ""
-    done = subprocess.run(
-        [program, *arguments], check=False, capture_output=True, text=True, cwd=RESULTS.parent.parent
-    )
+    done = subprocess.run([program, *arguments], check=False, capture_output=True, text=True, cwd=RESULTS.parent.parent)
     return (done.stdout.splitlines() or [""])[0] if done.returncode == 0 else ""

@@ -154,9 +154,7 @@ def rows() -> Iterator[Row]:
             if not is_exact(name, values[:256], codec.quantize(values)[:256]):
                 raise AssertionError(f"{name} differs from the reference")
             others = {
-                peer: round(rate(function, values), 1)
-                for peer, function in peers(name).items()
-                if function is not None
+                peer: round(rate(function, values), 1) for peer, function in peers(name).items() if function is not None
             }
             goal = GOALS.get(name)
             yield Row(

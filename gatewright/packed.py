@@ -47,9 +47,7 @@ class PackedTensor:
         elements = unpack_codes(self.elements, stored_element(self.form), self.shape)
         if not isinstance(self.form, GroupFormat) or self.scales is None:
             return elements, None
-        return elements, unpack_codes(
-            self.scales, self.form.scale, scales_shape(self.form, self.shape, self.axis)
-        )
+        return elements, unpack_codes(self.scales, self.form.scale, scales_shape(self.form, self.shape, self.axis))
 
     def decode(self) -> np.ndarray[Any, np.dtype[np.float64]]:
         """The values, in float64."""
@@ -226,7 +224,5 @@ def load_packed(path: str | Path) -> dict[str, PackedTensor]:
             axis: Any = note["axis"]
             axis = tuple(cast("list[int]", axis)) if isinstance(axis, list) else axis
             form = parse_format(note["format"])
-            result[name] = PackedTensor(
-                form, tuple(note["shape"]), file.get_tensor(f"{name}.elements"), scales, axis
-            )
+            result[name] = PackedTensor(form, tuple(note["shape"]), file.get_tensor(f"{name}.elements"), scales, axis)
     return result

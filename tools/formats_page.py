@@ -215,9 +215,7 @@ def specials_table() -> str:
         form = concrete(name)
         assert isinstance(form, ScalarFormat)
         kinds = [word for word, has in (("NaN", form.has_nan), ("Inf", form.has_infinity)) if has]
-        integers = (
-            "NaN as 0" + (", Inf as the largest" if form.has_infinity else "") if form.has_nan else "none"
-        )
+        integers = "NaN as 0" + (", Inf as the largest" if form.has_infinity else "") if form.has_nan else "none"
         lines.append([f"`{name}`", " and ".join(kinds) or "none", *specials(form), integers])
     head = (
         "format",
@@ -240,9 +238,7 @@ def plot(figures: dict[str, tuple[float, ...]]) -> str:
     def place(size: float, value: float) -> tuple[float, float]:
         return left + size / 9 * (width - left - 130), height - bottom - value / top * (height - bottom - 20)
 
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif">'
-    ]
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif">']
     parts.append(f'<rect width="{width}" height="{height}" fill="white"/>')
     for value in range(0, int(top) + 1, 10):
         x, y = place(0, value)
@@ -258,9 +254,7 @@ def plot(figures: dict[str, tuple[float, ...]]) -> str:
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>')
         parts.append(f'<text x="{x + 6:.1f}" y="{y + 3:.1f}" font-size="9">{label}</text>')
     parts.append(f'<text x="{left}" y="14" font-size="12">signal-to-noise ratio on Gaussian data, dB</text>')
-    parts.append(
-        f'<text x="{width - 20}" y="{height - 8}" font-size="12" text-anchor="end">bits an element</text>'
-    )
+    parts.append(f'<text x="{width - 20}" y="{height - 8}" font-size="12" text-anchor="end">bits an element</text>')
     parts.append("</svg>")
     return "\n".join(parts) + "\n"
 

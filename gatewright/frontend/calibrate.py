@@ -63,9 +63,7 @@ def _read_batch(graph: Graph, batch: Any, position: int) -> list[Tensor]:
     else:
         items = [cast(Any, batch)]
     if len(items) != len(names):
-        raise _misfit(
-            position, f"it has {len(items)} tensors; the model takes {len(names)} ({', '.join(names)})"
-        )
+        raise _misfit(position, f"it has {len(items)} tensors; the model takes {len(names)} ({', '.join(names)})")
     tensors: list[Tensor] = []
     for value, item in zip(graph.inputs, items, strict=True):
         try:
@@ -124,9 +122,7 @@ class _Tally:
             first = math.floor(math.log2(max(largest, 1)) - math.log2(magnitude))
         fractions = range(first - 1, first + 1 + min(CLIPPED_BITS, format.width))
         rounding = Rounding.HALF_EVEN if spec.rounding == Rounding.STOCHASTIC else spec.rounding
-        self.candidates = tuple(
-            replace(spec, format=format.resolve(each), rounding=rounding) for each in fractions
-        )
+        self.candidates = tuple(replace(spec, format=format.resolve(each), rounding=rounding) for each in fractions)
         self.noise = (0.0,) * len(self.candidates)
 
     def measure(self, data: Tensor) -> None:
@@ -143,9 +139,7 @@ class _Tally:
         return replace(spec, format=self.candidates[best].format)
 
 
-def choose_fractions(
-    graph: Graph, sites: Iterable[Site], batches: Sequence[Sequence[Tensor]]
-) -> dict[Site, CastSpec]:
+def choose_fractions(graph: Graph, sites: Iterable[Site], batches: Sequence[Sequence[Tensor]]) -> dict[Site, CastSpec]:
     """For every site the cast with the fraction bits of the largest signal-to-noise ratio.
 
     Streams are measured on all ``batches`` in the float model, constants on themselves. Two runs over

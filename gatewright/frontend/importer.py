@@ -272,9 +272,7 @@ class _Importer:
                 streams = {each for each in (*added.inputs, added.output) if self._builder.is_stream(each)}
                 self._evaluated[added.output] = run_text(added, self._evaluated, streams)
 
-    def _check(
-        self, node: Node, call: AtenCall, result: Value | tuple[Value | None, ...], scale: float
-    ) -> None:
+    def _check(self, node: Node, call: AtenCall, result: Value | tuple[Value | None, ...], scale: float) -> None:
         """Whether the imported values equal PyTorch's on the example; GW0199 otherwise."""
         values = result if isinstance(result, tuple) else (result,)
         concrete: Any = self._concrete[node]
@@ -378,9 +376,7 @@ def _has_tensor(value: Any) -> bool:
 
 def _shapes(value: Any) -> tuple[tuple[int, ...], ...]:
     tensors = cast(list[Any], value) if isinstance(value, (list, tuple)) else [value]
-    return tuple(
-        tuple(int(size) for size in each.shape) for each in tensors if isinstance(each, torch.Tensor)
-    )
+    return tuple(tuple(int(size) for size in each.shape) for each in tensors if isinstance(each, torch.Tensor))
 
 
 def _returns_anything(node: Node) -> bool:

@@ -244,9 +244,7 @@ class _Planner:
     def _report_lacking(self) -> None:
         if not self.lacking:
             return
-        lines = [
-            f"{_place(node)}: {_operand(node, index)} needs role {role}" for node, index, role in self.lacking
-        ]
+        lines = [f"{_place(node)}: {_operand(node, index)} needs role {role}" for node, index, role in self.lacking]
         some = "operand has" if len(lines) == 1 else "operands have"
         first = self.lacking[0]
         self.problems.add(

@@ -39,9 +39,7 @@ def quantisation_report(graph: Graph, quantised: Graph, data: Iterable[Any]) -> 
     ``quantised`` is what ``quantise`` made of ``graph``. Both run in float64.
     """
     streams = streams_of(graph)
-    nodes = [
-        node for node in graph.nodes if node.output in streams and not isinstance(node.op, (*MOVEMENTS, Cast))
-    ]
+    nodes = [node for node in graph.nodes if node.output in streams and not isinstance(node.op, (*MOVEMENTS, Cast))]
     names = {node.output.name for node in nodes}
     signal = dict.fromkeys(names, 0.0)
     noise = dict.fromkeys(names, 0.0)

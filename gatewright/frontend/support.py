@@ -48,9 +48,7 @@ def unsupported(target: str, nodes: Sequence[Node], by_name: Mapping[str, type[O
         help = f"the nearest supported operator is {close}"
     else:
         help = "write it with supported operators; docs/adding-an-op.md shows how to add one"
-    return diagnostic(
-        "GW0105", f"operator {base} is not supported", location=places[0], note=notes, help=help
-    )
+    return diagnostic("GW0105", f"operator {base} is not supported", location=places[0], note=notes, help=help)
 
 
 def _shown(target: str) -> str:

@@ -22,9 +22,7 @@ ExampleInputs = Any
 """A tensor, a tuple or list of tensors, or a dict of tensors by name; the batch leads."""
 
 
-def export_program(
-    model: torch.nn.Module | ExportedProgram, example_inputs: ExampleInputs
-) -> ExportedProgram:
+def export_program(model: torch.nn.Module | ExportedProgram, example_inputs: ExampleInputs) -> ExportedProgram:
     """The exported program of a model (or the given program, checked) with static shapes.
 
     The model is traced in evaluation mode; its training flags are restored afterwards. Raises
@@ -205,9 +203,7 @@ def _check_matches(program: ExportedProgram, args: tuple[Any, ...], kwargs: dict
     """Whether example inputs fit the inputs that a given program was exported with."""
     given = [*args, *kwargs.values()]
     names = list(program.graph_signature.user_inputs)
-    expected = [
-        node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in names
-    ]
+    expected = [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
     if len(expected) != len(given):
         raise error(
             "GW0103",

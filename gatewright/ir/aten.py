@@ -90,9 +90,7 @@ class AtenCall:
     def refused(self, message: str, *, note: str = "", help: str = "") -> GatewrightError:
         """The error GW0107 of a call whose operator is known but not in this form."""
         notes = (note,) if note else ()
-        return error(
-            "GW0107", f"aten.{self.target}: {message}", location=self.location, note=notes, help=help
-        )
+        return error("GW0107", f"aten.{self.target}: {message}", location=self.location, note=notes, help=help)
 
     def result_shape(self, index: int = 0) -> Shape:
         """The per-sample shape of a stream result; GW0104 where its first axis is not the batch."""

@@ -112,9 +112,7 @@ FUNCTIONS: dict[str, RealFunction] = {
         _SAME,
     ),
     "silu": RealFunction(lambda x: x * _sigmoid(x), lambda m, x: x * _logistic(m, x), _ZERO, _SAME),
-    "mish": RealFunction(
-        lambda x: x * np.tanh(_softplus(x)), lambda m, x: x * m.tanh(m.log1p(m.exp(x))), _ZERO, _SAME
-    ),
+    "mish": RealFunction(lambda x: x * np.tanh(_softplus(x)), lambda m, x: x * m.tanh(m.log1p(m.exp(x))), _ZERO, _SAME),
     "softplus": RealFunction(_softplus, lambda m, x: m.log1p(m.exp(x)), _ZERO, _SAME),
     "elu": RealFunction(
         _guarded(lambda x: np.where(x > 0, x, np.expm1(x))),
@@ -122,9 +120,7 @@ FUNCTIONS: dict[str, RealFunction] = {
         (0.0, -1.0),
         _SAME,
     ),
-    "hardsigmoid": RealFunction(
-        lambda x: np.clip(x + 3.0, 0.0, 6.0) / 6.0, _ramp, _ZERO, (0.0, 1.0), _rational_ramp
-    ),
+    "hardsigmoid": RealFunction(lambda x: np.clip(x + 3.0, 0.0, 6.0) / 6.0, _ramp, _ZERO, (0.0, 1.0), _rational_ramp),
     "hardswish": RealFunction(
         lambda x: x * np.clip(x + 3.0, 0.0, 6.0) / 6.0,
         lambda m, x: x * _ramp(m, x),
@@ -141,17 +137,13 @@ FUNCTIONS: dict[str, RealFunction] = {
         None,
         _ZERO,
     ),
-    "logarithm": RealFunction(
-        _guarded(np.log), lambda m, x: m.log(x) if x > 0 else (-m.inf if x == 0 else m.nan)
-    ),
+    "logarithm": RealFunction(_guarded(np.log), lambda m, x: m.log(x) if x > 0 else (-m.inf if x == 0 else m.nan)),
 }
 """Every function by name. NaN is encoded as the format encodes it: zero in fixed point."""
 
 
 @cache
-def table(
-    function: str, source: ScalarFormat, low: int, high: int, step: int, result: CastSpec
-) -> tuple[int, ...]:
+def table(function: str, source: ScalarFormat, low: int, high: int, step: int, result: CastSpec) -> tuple[int, ...]:
     """The correctly rounded result codes for the source codes ``low, low + step, ... <= high``."""
     row = FUNCTIONS[function]
     target = result.format
@@ -160,9 +152,7 @@ def table(
     arguments = source.decode(np.asarray(codes))
     values = row.fast(arguments)
     margin = np.where(np.isfinite(values), np.abs(values) * RELATIVE_ERROR, 0.0)
-    below, above = (
-        target.encode(values + sign * margin, result.rounding, result.overflow) for sign in (-1.0, 1.0)
-    )
+    below, above = (target.encode(values + sign * margin, result.rounding, result.overflow) for sign in (-1.0, 1.0))
     entries = [int(each) for each in above]
     for position in np.flatnonzero(np.asarray(below != above)):
         exact = source.decode_fraction(codes[int(position)])
@@ -189,8 +179,7 @@ def rounded(function: str, argument: Fraction, result: CastSpec) -> int:
         exact = _fraction(value)
         margin = abs(exact) / 2**precision
         codes = {
-            target.encode_fraction(each, result.rounding, result.overflow)
-            for each in (exact - margin, exact + margin)
+            target.encode_fraction(each, result.rounding, result.overflow) for each in (exact - margin, exact + margin)
         }
         if len(codes) == 1:
             return codes.pop()

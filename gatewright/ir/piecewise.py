@@ -75,9 +75,7 @@ class Problem:
 
     def real(self, codes: Codes) -> Reals:
         """The real function in units of the result's last place."""
-        return np.ldexp(
-            self.row.fast(np.ldexp(codes.astype(np.float64), -self.source_frac)), self.target.fraction_bits
-        )
+        return np.ldexp(self.row.fast(np.ldexp(codes.astype(np.float64), -self.source_frac)), self.target.fraction_bits)
 
     @property
     def saturates(self) -> bool:

@@ -133,16 +133,13 @@ def _simulate(executable: Path, top: str, folder: Path, seed: int) -> dict[str, 
 def _compare(port: StreamPort, found: Words, expected: NDArray[np.generic], samples: int) -> None:
     count = samples * port.beats
     wanted = bytes_to_words(words_to_bytes(expected, port.width, count, port.name), port.width)
-    wrong = np.flatnonzero(
-        (found.reshape(-1, limbs(port.width)) != wanted.reshape(-1, limbs(port.width))).any(axis=1)
-    )
+    wrong = np.flatnonzero((found.reshape(-1, limbs(port.width)) != wanted.reshape(-1, limbs(port.width))).any(axis=1))
     if len(wrong):
         sample, beat = divmod(int(wrong[0]), port.beats)
         raise MismatchError(
             diagnostic(
                 "GW0414",
                 f"output `{port.name}` differs first at sample {sample}, beat {beat}",
-                note=f"{len(wrong)} of {count} words differ; "
-                f"found {found[wrong[0]]}, expected {wanted[wrong[0]]}",
+                note=f"{len(wrong)} of {count} words differ; found {found[wrong[0]]}, expected {wanted[wrong[0]]}",
             )
         )

@@ -144,8 +144,6 @@ async def streams(dut: Any) -> None:
     for position, port in enumerate(ports):
         if not port.is_input:
             size = job["ports"][position]["bytes"]
-            (folder / f"{position}.out").write_bytes(
-                b"".join(word.to_bytes(size, "little") for word in port.words)
-            )
+            (folder / f"{position}.out").write_bytes(b"".join(word.to_bytes(size, "little") for word in port.words))
     (folder / "report.json").write_text(json.dumps({"cycles": cycles, "faults": faults}))
     assert not faults

@@ -45,9 +45,7 @@ def failure(
     return error("GW0411", f"output `{name}` of `{top}` offered a word after the last sample, {where}")
 
 
-def _timeout(
-    status: str, top: str, cycle: int, states: Sequence[StreamState], samples: int
-) -> GatewrightError:
+def _timeout(status: str, top: str, cycle: int, states: Sequence[StreamState], samples: int) -> GatewrightError:
     stuck: list[str] = []
     notes: list[str] = []
     for state in states:

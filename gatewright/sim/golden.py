@@ -58,9 +58,7 @@ def _evaluate_node(
         rank = len(node.output.shape)
         arrays = [array.reshape(array.shape[0], *(1,) * (rank + 1 - array.ndim), *array.shape[1:]) for array in arrays]
     elif isinstance(op, Contract):
-        arrays = [
-            array[0] if value in constants else array for value, array in zip(node.inputs, arrays, strict=True)
-        ]
+        arrays = [array[0] if value in constants else array for value, array in zip(node.inputs, arrays, strict=True)]
         result = op.evaluate(*arrays)
         return result[np.newaxis] if result.ndim == len(node.output.shape) else result
     elif isinstance(op, Concat):

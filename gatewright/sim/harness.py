@@ -111,12 +111,9 @@ class Simulator:
                 np.fromfile(folder / f"{k}.trace", np.uint8) if trace else np.empty(0, np.uint8),
             )
         names = {
-            kind: tuple(port.name for port in self.ports if port.direction == kind)
-            for kind in ("input", "output")
+            kind: tuple(port.name for port in self.ports if port.direction == kind) for kind in ("input", "output")
         }
-        cycles = (
-            1 + max((int(results[name].last[-1]) for name in names["output"]), default=-1) if samples else 0
-        )
+        cycles = 1 + max((int(results[name].last[-1]) for name in names["output"]), default=-1) if samples else 0
         return SimulationResult(MappingProxyType(results), cycles, samples, names["input"], names["output"])
 
 
@@ -152,7 +149,5 @@ def build(
     if taps:
         generated["gw_tap_wrapper.sv"] = tap_wrapper(top, ports, taps)
         actual_top = "gw_tap_wrapper"
-    executable = compile_simulator(
-        recipe, sources, actual_top, generated, executable="simulator", cache=cache
-    )
+    executable = compile_simulator(recipe, sources, actual_top, generated, executable="simulator", cache=cache)
     return Simulator(executable, top, tuple(ports), tuple(taps))

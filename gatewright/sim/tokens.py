@@ -20,8 +20,22 @@ from gatewright.ir.streams.network import Component, Network, Timing
 KINDS = {
     name: code
     for code, name in enumerate(
-        ("source", "sink", "fifo", "fork", "wires", "replay", "reorder", "up", "down", "ring", "pipeline", "window",
-         "read_window", "read_replay")
+        (
+            "source",
+            "sink",
+            "fifo",
+            "fork",
+            "wires",
+            "replay",
+            "reorder",
+            "up",
+            "down",
+            "ring",
+            "pipeline",
+            "window",
+            "read_window",
+            "read_replay",
+        )
     )
 }
 IDLE_LIMIT = 1 << 16

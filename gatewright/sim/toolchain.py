@@ -36,9 +36,7 @@ def find_toolchain() -> Toolchain:
     Raises GatewrightError GW0402 or GW0403 that says what to install.
     """
     root, binary = _find_verilator()
-    compiler = find_program(
-        os.environ.get("CXX", ""), "g++", "clang++", package="g++", purpose="compile a simulation"
-    )
+    compiler = find_program(os.environ.get("CXX", ""), "g++", "clang++", package="g++", purpose="compile a simulation")
     versions = [run_program([binary, "--version"]), run_program([compiler, "--version"])]
     return Toolchain(root, binary, compiler, "".join(text.partition("\n")[0] + "\n" for text in versions))
 

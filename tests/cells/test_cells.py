@@ -79,12 +79,10 @@ def _run(cases: Sequence[Case], folder: Path) -> None:
     simulator = build([*CELLS, source], "cells", streams)
     random = np.random.default_rng(1)
     codes = [
-        random.integers(0, 1 << min(case.element_width, 62), (SAMPLES, case.beats_in * case.lanes_in))
-        for case in cases
+        random.integers(0, 1 << min(case.element_width, 62), (SAMPLES, case.beats_in * case.lanes_in)) for case in cases
     ]
     inputs = {
-        f"i{k}": pack_lanes(codes[k].reshape(-1, case.lanes_in), case.element_width)
-        for k, case in enumerate(cases)
+        f"i{k}": pack_lanes(codes[k].reshape(-1, case.lanes_in), case.element_width) for k, case in enumerate(cases)
     }
     for seed, (input_stall, output_stall) in enumerate(STALLS):
         result = simulator.run(
@@ -184,9 +182,7 @@ def _width(tile_in: int, tile_out: int, elements: int) -> Case:
     beats_in, beats_out = -(-elements // tile_in), -(-elements // tile_out)
     parameters = f".ElementWidth(5), .TileIn({tile_in}), .TileOut({tile_out}), .Elements({elements})"
     name = f"width {tile_in}->{tile_out} of {elements}"
-    return Case(
-        name, "gw_width_adapter", parameters, 5, tile_in, tile_out, beats_in, beats_out, model, expected
-    )
+    return Case(name, "gw_width_adapter", parameters, 5, tile_in, tile_out, beats_in, beats_out, model, expected)
 
 
 FAMILIES: dict[str, list[Case]] = {
@@ -258,9 +254,7 @@ def test_fork(tmp_path: Path) -> None:
         )
         model = cell_models.Fork(3)
         seen_in = result.streams["i"].trace.tolist()
-        for cycle, seen in enumerate(
-            zip(*(result.streams[name].trace.tolist() for name in outputs), strict=True)
-        ):
+        for cycle, seen in enumerate(zip(*(result.streams[name].trace.tolist() for name in outputs), strict=True)):
             ready_in, valid_out = model.step(bool(seen_in[cycle] & 1), tuple(bool(each & 2) for each in seen))
             assert ready_in == bool(seen_in[cycle] & 2), cycle
             assert valid_out == tuple(bool(each & 1) for each in seen), cycle

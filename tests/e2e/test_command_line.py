@@ -40,9 +40,16 @@ def test_verify_without_calibration_batches() -> None:
     assert "equal: 1 samples" in text
 
 
-@pytest.mark.parametrize(("what", "expected"), [
-    ("quantised", "cast"), ("integer", "contract"), ("scheduled", "map"), ("module", "class "), ("verilog", "module "),
-])
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        ("quantised", "cast"),
+        ("integer", "contract"),
+        ("scheduled", "map"),
+        ("module", "class "),
+        ("verilog", "module "),
+    ],
+)
 def test_show(what: str, expected: str) -> None:
     code, text = call("show", f"{MODELS}:make_mlp", *FORMATS, "--what", what)
     assert code == 0, text
@@ -55,16 +62,19 @@ def test_report_within_a_budget() -> None:
     assert "total" in text
 
 
-@pytest.mark.parametrize(("arguments", "code"), [
-    (("report", "nothing"), "GW0920"),
-    (("report", "missing.py:make"), "GW0921"),
-    (("report", f"{MODELS}:make_mpl"), "GW0922"),
-    (("report", f"{MODELS}:Residual"), "GW0923"),
-    (("report", f"{MODELS}:make_mlp", *FORMATS, "--budget", "dsp"), "GW0924"),
-    (("show", f"{MODELS}:make_mlp", *FORMATS, "--what", "magic"), "GW0925"),
-    (("report", f"{MODELS}:make_mlp", *FORMATS, "--target", "ecp6"), "GW0701"),
-    (("verify", f"{MODELS}:make_mlp", *FORMATS, "--stalls", "some"), "GW0420"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("report", "nothing"), "GW0920"),
+        (("report", "missing.py:make"), "GW0921"),
+        (("report", f"{MODELS}:make_mpl"), "GW0922"),
+        (("report", f"{MODELS}:Residual"), "GW0923"),
+        (("report", f"{MODELS}:make_mlp", *FORMATS, "--budget", "dsp"), "GW0924"),
+        (("show", f"{MODELS}:make_mlp", *FORMATS, "--what", "magic"), "GW0925"),
+        (("report", f"{MODELS}:make_mlp", *FORMATS, "--target", "ecp6"), "GW0701"),
+        (("verify", f"{MODELS}:make_mlp", *FORMATS, "--stalls", "some"), "GW0420"),
+    ],
+)
 def test_errors_end_with_status_one(arguments: tuple[str, ...], code: str) -> None:
     status, text = call(*arguments)
     assert status == 1
@@ -72,12 +82,15 @@ def test_errors_end_with_status_one(arguments: tuple[str, ...], code: str) -> No
     assert "Traceback" not in text
 
 
-@pytest.mark.parametrize(("source", "words"), [
-    ("def make(:\n", "SyntaxError"),
-    ("import no_such_module\n", "No module named 'no_such_module'"),
-    ("def make():\n    raise RuntimeError('boom')\n", "boom"),
-    ("def make(argument):\n    return argument\n", "missing 1 required positional argument"),
-])
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("def make(:\n", "SyntaxError"),
+        ("import no_such_module\n", "No module named 'no_such_module'"),
+        ("def make():\n    raise RuntimeError('boom')\n", "boom"),
+        ("def make(argument):\n    return argument\n", "missing 1 required positional argument"),
+    ],
+)
 def test_a_model_file_that_fails(source: str, words: str, tmp_path: Path) -> None:
     file = tmp_path / "failing_model.py"
     file.write_text(source)

@@ -93,7 +93,11 @@ def test_output_is_stable_from_run_to_run() -> None:
 def test_write_is_all_or_nothing(mlp: gw.Design, tmp_path: Path) -> None:
     folder = mlp.write(tmp_path / "build")
     assert {each.name for each in folder.iterdir()} == {
-        "rtl", "simulation", "synthesis", "report.txt", "gatewright.txt"
+        "rtl",
+        "simulation",
+        "synthesis",
+        "report.txt",
+        "gatewright.txt",
     }
     mlp.write(tmp_path / "build")
     assert [each.name for each in tmp_path.iterdir()] == ["build"]

@@ -27,9 +27,7 @@ def hard_reals(values: Reals) -> Reals:
     base = np.concatenate([values, middles, [top * 1.01, top * 1.5, top * 2, top * 1e6, -top * 1e6, 1e-300]])
     with np.errstate(over="ignore"):
         single = base.astype(np.float32)
-        near32 = np.concatenate(
-            [np.nextafter(single, np.float32(np.inf)), np.nextafter(single, np.float32(-np.inf))]
-        )
+        near32 = np.concatenate([np.nextafter(single, np.float32(np.inf)), np.nextafter(single, np.float32(-np.inf))])
     near32 = near32[np.isfinite(near32)].astype(np.float64)
     near64 = np.concatenate([np.nextafter(base, np.inf), np.nextafter(base, -np.inf)])
     return np.concatenate([base, near32, near64])
@@ -58,7 +56,5 @@ def nearest(values: Reals, reals: Reals, rounding: Rounding) -> Reals:
         Rounding.HALF_AWAY: lower + upper - zeroward,
     }
     directed = rounding in (Rounding.FLOOR, Rounding.TOWARD_ZERO)
-    rounded = (
-        choices[rounding] if directed else np.where(tie, choices[rounding], np.where(above, upper, lower))
-    )
+    rounded = choices[rounding] if directed else np.where(tie, choices[rounding], np.where(above, upper, lower))
     return np.where(exact, lower, rounded)

@@ -63,9 +63,7 @@ def hard_blocks(form: Block, seed: int = 1, count: int = 12) -> np.ndarray:
     zero = np.zeros((2, size))
     zero[1] = -0.0
     return (
-        np.concatenate([random, ties, below, tiny, huge, outliers, mixed, zero])
-        .astype(np.float32)
-        .astype(np.float64)
+        np.concatenate([random, ties, below, tiny, huge, outliers, mixed, zero]).astype(np.float32).astype(np.float64)
     )
 
 

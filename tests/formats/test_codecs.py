@@ -40,9 +40,7 @@ def same(left: torch.Tensor, right: np.ndarray) -> bool:
     """Equal in every bit, save that one NaN is as good as another."""
     mine = left.double().numpy()
     ordinary = ~np.isnan(right)
-    return np.array_equal(mine, right, equal_nan=True) and bool(
-        (np.signbit(mine) == np.signbit(right))[ordinary].all()
-    )
+    return np.array_equal(mine, right, equal_nan=True) and bool((np.signbit(mine) == np.signbit(right))[ordinary].all())
 
 
 @pytest.mark.parametrize("name", SCALARS)
@@ -95,9 +93,7 @@ def test_every_rounding_and_overflow(name: str, rounding: Rounding) -> None:
         assert same(make_codec(form, None, rounding, overflow).quantize(inputs), wanted), overflow
 
 
-@pytest.mark.parametrize(
-    "name", [*BLOCKS, "mxint8<7>", "mxfp4<16x4>", "block<e3m2<finite>,e8m0<bias=140>,32>"]
-)
+@pytest.mark.parametrize("name", [*BLOCKS, "mxint8<7>", "mxfp4<16x4>", "block<e3m2<finite>,e8m0<bias=140>,32>"])
 def test_blocks_equal_the_reference(name: str) -> None:
     form = parse_format(name)
     assert isinstance(form, Block)
@@ -122,16 +118,12 @@ def test_blocks_equal_the_reference(name: str) -> None:
         assert same(got, wanted.astype(np.float32).astype(np.float64))
 
 
-@pytest.mark.parametrize(
-    "name", ["mxint8", "mxfp8", "mxfp4", "nvfp4", "block<e4m3,e8m0,4x5>", "block<log<4>,e5m0,3>"]
-)
+@pytest.mark.parametrize("name", ["mxint8", "mxfp8", "mxfp4", "nvfp4", "block<e4m3,e8m0,4x5>", "block<log<4>,e5m0,3>"])
 def test_axes_types_and_short_blocks(name: str) -> None:
     form = parse_format(name)
     assert isinstance(form, Block)
     generator = torch.Generator().manual_seed(1)
-    inputs = torch.randn(6, 35, 34, generator=generator) * torch.exp2(
-        torch.randn(6, 35, 1, generator=generator) * 8
-    )
+    inputs = torch.randn(6, 35, 34, generator=generator) * torch.exp2(torch.randn(6, 35, 1, generator=generator) * 8)
     axes = [0, 1, -1, -2] if len(form.sizes) == 1 else [(0, 1), (2, 0), (-2, -1), None]
     for axis in axes:
         codec = make_codec(form, axis)
@@ -207,9 +199,7 @@ def test_a_network_learns_through_a_block_format() -> None:
     optimiser = torch.optim.Adam(layer.parameters(), lr=0.05)
     losses = []
     for _ in range(60):
-        output = torch.nn.functional.linear(
-            codec.fake_quantize(inputs), codec.fake_quantize(layer.weight), layer.bias
-        )
+        output = torch.nn.functional.linear(codec.fake_quantize(inputs), codec.fake_quantize(layer.weight), layer.bias)
         loss = (output - target).square().mean()
         optimiser.zero_grad()
         loss.backward()

@@ -130,9 +130,7 @@ def test_equals_gfloat_on_half_a_million_inputs(name: str, rounding: Rounding) -
     inputs = many_inputs(form).astype(np.float64)
     if rounding is not Rounding.HALF_EVEN:
         inputs = inputs[::7]
-    saturated = (
-        gfloat.round_ndarray(info, inputs, GFLOAT_ROUNDINGS[rounding], sat=True) if form.has_nan else None
-    )
+    saturated = gfloat.round_ndarray(info, inputs, GFLOAT_ROUNDINGS[rounding], sat=True) if form.has_nan else None
     if saturated is not None:
         got = form.decode(form.encode(inputs, rounding))
         assert np.array_equal(got, saturated, equal_nan=True)
@@ -284,16 +282,12 @@ def test_stochastic_rounding_is_unbiased(name: str) -> None:
     inputs = np.full(40000, 0.8)
     codes = form.encode(inputs, Rounding.STOCHASTIC, generator=np.random.default_rng(5))
     assert abs(form.decode(codes).mean() - 0.8) < 0.02
-    scaled = form.encode_scaled(
-        np.full(40000, 13), -4, Rounding.STOCHASTIC, generator=np.random.default_rng(5)
-    )
+    scaled = form.encode_scaled(np.full(40000, 13), -4, Rounding.STOCHASTIC, generator=np.random.default_rng(5))
     assert abs(form.decode(scaled).mean() - 13 / 16) < 0.02
 
 
 def test_equal_formats_are_equal() -> None:
-    assert (
-        Float(4, 3, 7, Specials.FINITE) == Float(4, 3) == parse_format("E4M3") == parse_format("e4m3<bias=7>")
-    )
+    assert Float(4, 3, 7, Specials.FINITE) == Float(4, 3) == parse_format("E4M3") == parse_format("e4m3<bias=7>")
     assert str(Float(5, 10)) == "float16"
     assert str(Float(4, 3, 8, Specials.IEEE, Underflow.FLUSH, False)) == "e4m3<bias=8,ieee,flush,unsigned>"
     assert PowerOfTwo(8, 127) == PowerOfTwo(8)

@@ -47,11 +47,7 @@ def test_every_code_survives_packing(name: str) -> None:
     form = parse_format(name)
     assert isinstance(form, ScalarFormat)
     low, high = form.code_interval()
-    codes = (
-        np.arange(low, high + 1)
-        if form.width <= 16
-        else np.asarray([low, high, 0, -1, 1 << 60], dtype=object)
-    )
+    codes = np.arange(low, high + 1) if form.width <= 16 else np.asarray([low, high, 0, -1, 1 << 60], dtype=object)
     for length in (codes.size, min(3, codes.size), 0):
         data = pack_codes(codes[:length], form)
         assert data.dtype == np.uint8 and data.size == -(-length * form.width // 8)
@@ -123,9 +119,7 @@ def test_handles_take_tensors_and_arrays() -> None:
     values = torch.randn(3, 33)
     for name in ("e4m3", "fixed<8,4> half_up wrap", "mxint8", "ternary<mean>", "binary01", "residual<2>"):
         handle = gw.format(name)
-        assert np.array_equal(
-            handle.quantize(values).double().numpy(), np.float32(handle.quantize(values.numpy()))
-        )
+        assert np.array_equal(handle.quantize(values).double().numpy(), np.float32(handle.quantize(values.numpy())))
         encoded, reference = handle.encode(values), handle.encode(values.numpy())
         pairs = zip(encoded, reference, strict=True) if isinstance(encoded, tuple) else [(encoded, reference)]
         assert all((one.numpy() == other).all() for one, other in pairs)

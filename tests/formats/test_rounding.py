@@ -88,9 +88,7 @@ def test_round_scaled_is_the_rational_definition(rounding: Rounding, shift: int)
 
 @pytest.mark.parametrize("rounding", DETERMINISTIC_ROUNDINGS)
 def test_round_scaled_is_exact_beyond_64_bits(rounding: Rounding) -> None:
-    numbers = [
-        sign * (2**base + delta) for base in (61, 62, 63, 64, 100) for delta in (-1, 0, 1) for sign in (1, -1)
-    ]
+    numbers = [sign * (2**base + delta) for base in (61, 62, 63, 64, 100) for delta in (-1, 0, 1) for sign in (1, -1)]
     for shift in (-70, -1, 1, 60, 61, 62, 63, 64, 99, 101):
         expected = [rounded(Fraction(value) / Fraction(2) ** shift, rounding) for value in numbers]
         assert [int(value) for value in round_scaled(numbers, shift, rounding)] == expected
@@ -212,9 +210,7 @@ def test_stochastic_rounding_is_seeded_and_unbiased() -> None:
     assert set(first.tolist()) == {-2, -3}
     assert abs(first.mean() + 2.25) < 0.02
     for shift in (2, 40, 70):
-        scaled = round_scaled(
-            [-9 << (shift - 2)] * 20000, shift, Rounding.STOCHASTIC, np.random.default_rng(2)
-        )
+        scaled = round_scaled([-9 << (shift - 2)] * 20000, shift, Rounding.STOCHASTIC, np.random.default_rng(2))
         assert abs(scaled.mean() + 2.25) < 0.02
     with pytest.raises(GatewrightError, match="GW0204"):
         target.encode(reals, Rounding.STOCHASTIC)

@@ -75,9 +75,7 @@ def rational(form: ScaledSigns, row: list[Fraction]) -> list[Fraction]:
 def test_equals_the_rational_model(name: str, spread: int) -> None:
     form = grouped(name)
     generator = np.random.default_rng(spread)
-    values = generator.standard_normal((4, 5, 3)) * np.exp2(
-        generator.integers(-spread, spread + 1, (4, 5, 3))
-    )
+    values = generator.standard_normal((4, 5, 3)) * np.exp2(generator.integers(-spread, spread + 1, (4, 5, 3)))
     values[0, 0] = [0.0, -0.0, 1.0]
     values = np.round(values * 16) / 16 if spread == 0 else values.astype(np.float32).astype(np.float64)
     axis = 1 if form.per == "channel" else None
@@ -132,9 +130,7 @@ def test_names_and_errors() -> None:
         with pytest.raises(GatewrightError, match=code):
             parse_format(name)
     with pytest.raises(GatewrightError, match="GW0214"):
-        grouped("ternary<mean>").encode(
-            [1.0], rounding=Rounding.STOCHASTIC, generator=np.random.default_rng(0)
-        )
+        grouped("ternary<mean>").encode([1.0], rounding=Rounding.STOCHASTIC, generator=np.random.default_rng(0))
     with pytest.raises(GatewrightError, match="GW0211"):
         grouped("binary<channel>").encode(np.zeros((2, 2)), axis=2)
     with pytest.raises(GatewrightError, match="GW0213"):

@@ -109,9 +109,7 @@ CASES = {
     "clamp": Case(lambda m, x: x.clamp(min=0.25).clamp_max(1), V, "clamp clamp"),
     "leaky_relu": Case(lambda m, x: F.leaky_relu(x, 0.1), V, "leaky_relu"),
     "prelu": Case(lambda m, x: m.p(x), M, "parameter_reshape leaky_relu", {"p": nn.PReLU(3)}),
-    "sum": Case(
-        lambda m, x: x.sum(1) + x.sum((1, 2), keepdim=True).squeeze(2), ((2, 4, 4),), "sum sum reshape add"
-    ),
+    "sum": Case(lambda m, x: x.sum(1) + x.sum((1, 2), keepdim=True).squeeze(2), ((2, 4, 4),), "sum sum reshape add"),
     "mean": Case(lambda m, x: x.mean(-1), M, "mean"),
     "mean_pair": Case(lambda m, x: x.mean((1, 2), keepdim=True), M, "mean"),
     "extremes": Case(lambda m, x: x.amax(2) - x.min(dim=2).values, M, "extreme extreme sub"),

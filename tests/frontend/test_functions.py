@@ -32,9 +32,7 @@ TEXTBOOK: dict[str, Any] = {
     "sigmoid": lambda x: mpmath.exp(x) / (1 + mpmath.exp(x)),
     "tanh": lambda x: (mpmath.exp(2 * x) - 1) / (mpmath.exp(2 * x) + 1),
     "gelu": lambda x: x * mpmath.ncdf(x),
-    "gelu_tanh": lambda x: (
-        x / 2 * (1 + mpmath.tanh(mpmath.sqrt(2 / mpmath.pi) * (x + mpmath.mpf("0.044715") * x**3)))
-    ),
+    "gelu_tanh": lambda x: x / 2 * (1 + mpmath.tanh(mpmath.sqrt(2 / mpmath.pi) * (x + mpmath.mpf("0.044715") * x**3))),
     "silu": lambda x: x / (1 + mpmath.exp(-x)),
     "mish": lambda x: x * mpmath.tanh(mpmath.log(1 + mpmath.exp(x))),
     "softplus": lambda x: mpmath.log(1 + mpmath.exp(x)),
@@ -106,9 +104,7 @@ def test_pieces_stay_within_their_bound_at_every_code(name: str, result: str) ->
     low, high = source.code_interval()
     codes = np.arange(low, high + 1)
     found = run(op, source, Interval(low, high), codes)
-    reals = np.ldexp(
-        functions.FUNCTIONS[name].fast(np.ldexp(codes.astype(float), -10)), spec.format.fraction_bits
-    )
+    reals = np.ldexp(functions.FUNCTIONS[name].fast(np.ldexp(codes.astype(float), -10)), spec.format.fraction_bits)
     wanted = np.clip(reals, *spec.format.code_interval())
     bound = MAXIMUM_DEVIATION + (1.0 if "floor" in result else 0.5)
     assert float(np.abs(found - wanted).max()) <= bound

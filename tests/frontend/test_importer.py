@@ -76,9 +76,7 @@ def test_names_and_locations() -> None:
     location = named["head"].location
     assert location.module == "head"
     assert location.file.endswith("test_importer.py")
-    assert (
-        location.text == 'return {"scores": self.head(hidden) + self.offset, "rest": [hidden * mask, mask]}'
-    )
+    assert location.text == 'return {"scores": self.head(hidden) + self.offset, "rest": [hidden * mask, mask]}'
     constants = {node.op.source: node.op for node in graph.nodes if isinstance(node.op, Constant)}
     # The two layers share one weight, under one of its names.
     assert set(constants) - {"encoder.0.weight", "head.weight"} == {"encoder.0.bias", "head.bias", ""}

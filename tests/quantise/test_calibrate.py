@@ -37,9 +37,7 @@ def best_by_search(values: np.ndarray, text: str) -> float:
     return min(energies)
 
 
-@pytest.mark.parametrize(
-    "text", ["fixed<8,auto>", "fixed<4,auto> half_up", "fixed<3,auto> wrap", "fixed<2,auto>"]
-)
+@pytest.mark.parametrize("text", ["fixed<8,auto>", "fixed<4,auto> half_up", "fixed<3,auto> wrap", "fixed<2,auto>"])
 def test_constants_get_the_best_fraction(text: str) -> None:
     graph = import_model(model(), (torch.randn(3, 6),))
     rules = {"default": {"input": "fixed<8,4>", "weight": text, "bias": text}}
@@ -48,9 +46,7 @@ def test_constants_get_the_best_fraction(text: str) -> None:
         values = tensor.detach().double().numpy()
         spec = parse_cast(text.replace("auto", "0"))
         format = found[f"{name}_cast"]
-        energy = float(
-            np.square(format.decode(format.encode(values, spec.rounding, spec.overflow)) - values).sum()
-        )
+        energy = float(np.square(format.decode(format.encode(values, spec.rounding, spec.overflow)) - values).sum())
         assert energy == pytest.approx(best_by_search(values, text), rel=1e-12)
 
 

@@ -188,8 +188,6 @@ def test_a_model_keeps_its_own_casts() -> None:
 
 
 def test_software_only_roles_are_left_uncast() -> None:
-    graph = quantise(
-        imported(layers()), {"default": {"input": "fixed<8,4>", "weight": "float32", "bias": "real"}}
-    )
+    graph = quantise(imported(layers()), {"default": {"input": "fixed<8,4>", "weight": "float32", "bias": "real"}})
     assert set(casts(graph).values()) == {"fixed<8,4>"}
     assert not any(name.startswith("0.weight") for name in casts(graph))

@@ -50,10 +50,7 @@ def test_cycles_and_stamps(tmp_path: Path) -> None:
 
 def test_stalls_are_those_of_the_python_source(tmp_path: Path) -> None:
     trace = (
-        _build(tmp_path, fifo())
-        .run({"x": np.arange(80)}, 20, output_stall=0.25, seed=7, trace=True)
-        .streams["y"]
-        .trace
+        _build(tmp_path, fifo()).run({"x": np.arange(80)}, 20, output_stall=0.25, seed=7, trace=True).streams["y"].trace
     )
     stalls = StallSource(7, 1)
     assert [bool(seen & 2) for seen in trace.tolist()] == [not stalls.below(1 << 30) for _ in trace]

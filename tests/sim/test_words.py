@@ -11,9 +11,7 @@ from gatewright.diagnostics import GatewrightError
 from gatewright.sim.words import bytes_to_words, pack_lanes, unpack_lanes, words_to_bytes
 
 
-@given(
-    width=st.integers(1, 63), lanes=st.integers(1, 20), signed=st.booleans(), seed=st.integers(0, 2**32 - 1)
-)
+@given(width=st.integers(1, 63), lanes=st.integers(1, 20), signed=st.booleans(), seed=st.integers(0, 2**32 - 1))
 def test_lanes_survive_packing(width: int, lanes: int, signed: bool, seed: int) -> None:
     low, high = (-(1 << (width - 1)), 1 << (width - 1)) if signed else (0, 1 << width)
     codes = np.random.default_rng(seed).integers(low, high - 1, (7, lanes), endpoint=True)

@@ -212,9 +212,7 @@ def test_without_yosys_the_error_says_how_to_get_it(
 
 
 @pytest.mark.usefixtures("forgotten_tool")
-def test_a_recent_native_yosys_is_preferred(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_recent_native_yosys_is_preferred(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in that reports a newer version and passes its arguments to the real one."""
     real = find_tool()
     find_tool.cache_clear()

@@ -49,9 +49,7 @@ def primitive_graph(sample: Sample, generator: np.random.Generator) -> Graph:
     return builder.finish([sample.op.decompose(builder, *operands)], ["result"])
 
 
-def random_reals(
-    spec: CastSpec, shape: tuple[int, ...], generator: np.random.Generator
-) -> NDArray[np.float64]:
+def random_reals(spec: CastSpec, shape: tuple[int, ...], generator: np.random.Generator) -> NDArray[np.float64]:
     """Reals around the format's range, corner codes and ties included."""
     assert isinstance(spec.format, Fixed)
     low, high = spec.format.code_interval()

@@ -46,9 +46,7 @@ def test_equals_the_exact_encoding(format: Fixed, dtype: torch.dtype, device: st
             np.testing.assert_array_equal(found, expected, err_msg=str(spec))
 
 
-@pytest.mark.parametrize(
-    "name", ["e4m3", "e2m1 toward_zero", "bfloat16", "mxint8", "mxfp4", "nvfp4", "log<5>"]
-)
+@pytest.mark.parametrize("name", ["e4m3", "e2m1 toward_zero", "bfloat16", "mxint8", "mxfp4", "nvfp4", "log<5>"])
 def test_other_formats_equal_the_number_formats(name: str) -> None:
     values = torch.randn(6, 64, generator=torch.Generator().manual_seed(0)) * 3
     assert torch.equal(cast(values, name), number_format(name).quantize(values))

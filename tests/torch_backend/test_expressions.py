@@ -31,9 +31,7 @@ def operands(intervals: list[Interval], generator: np.random.Generator) -> list[
             interval.high // 2,
         ]
         drawn = [interval.low + int(generator.random() * span) for _ in range(30)]
-        powers = [
-            sign * (1 << bit) + extra for bit in range(0, 90, 3) for sign in (1, -1) for extra in (-1, 0, 1)
-        ]
+        powers = [sign * (1 << bit) + extra for bit in range(0, 90, 3) for sign in (1, -1) for extra in (-1, 0, 1)]
         codes = [code for code in corners + drawn + powers if interval.low <= code <= interval.high]
         found.append(np.asarray(codes, dtype=object))
     if len(found) == 1:
@@ -88,9 +86,7 @@ def test_unary(width: int, signed: bool) -> None:
     cases: list[tuple[str, tuple]] = [("neg", ()), ("abs", ())]
     cases += [(op, (shift,)) for op in ("shl", "shr") for shift in (0, 1, 5, 40, 64)]
     cases += [("wrap", (bits, sign)) for bits in (1, 4, 40, 62, 70) for sign in (True, False)]
-    cases += [
-        ("round", (shift, str(mode))) for shift in (1, 2, 5, 30, 61, 65) for mode in DETERMINISTIC_ROUNDINGS
-    ]
+    cases += [("round", (shift, str(mode))) for shift in (1, 2, 5, 30, 61, 65) for mode in DETERMINISTIC_ROUNDINGS]
     cases += [] if signed else [("lzc", (width + 2,))]
     for op, attributes in cases:
         expression = unary(op, width, signed, attributes)

@@ -36,9 +36,7 @@ class Exact(Activated):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight = gw.cast(self.layer.weight, "fixed<8,6>")
-        total = torch.nn.functional.linear(
-            gw.cast(x, "fixed<8,4>"), weight, gw.cast(self.layer.bias, "fixed<8,6>")
-        )
+        total = torch.nn.functional.linear(gw.cast(x, "fixed<8,4>"), weight, gw.cast(self.layer.bias, "fixed<8,6>"))
         return gw.cast(self.activation(total), "fixed<12,9>")
 
 
@@ -58,9 +56,7 @@ def assert_equal(graph: Graph, module: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("width", [6, 12, 14, 18])
-@pytest.mark.parametrize(
-    "activation", [nn.GELU(), nn.Sigmoid(), nn.Hardswish()], ids=lambda each: type(each).__name__
-)
+@pytest.mark.parametrize("activation", [nn.GELU(), nn.Sigmoid(), nn.Hardswish()], ids=lambda each: type(each).__name__)
 def test_trained_weights_never_change_the_function(activation: nn.Module, width: int) -> None:
     torch.manual_seed(3)
     rules = {

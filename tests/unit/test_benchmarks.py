@@ -14,9 +14,7 @@ from benchmarks import __main__ as runner
 from benchmarks.common import FIXTURES, Row, at_least, at_most, exactly, machine, number
 
 
-@pytest.mark.parametrize(
-    ("goal", "met", "missed"), [(at_most(3), 3, 3.1), (at_least(3), 3, 2.9), (exactly(3), 3, 4)]
-)
+@pytest.mark.parametrize(("goal", "met", "missed"), [(at_most(3), 3, 3.1), (at_least(3), 3, 2.9), (exactly(3), 3, 4)])
 def test_verdicts(goal: object, met: float, missed: float) -> None:
     rows = [Row("figure", value, "LUT", "measured", goal) for value in (met, missed)]  # type: ignore[arg-type]
     assert [row.verdict for row in rows] == ["met", "missed"]

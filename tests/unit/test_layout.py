@@ -81,9 +81,7 @@ def test_every_package_folder_is_packaged() -> None:
 def test_templates_are_package_data() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     patterns = settings["tool"]["setuptools"]["package-data"]["*"]
-    endings = {
-        path.suffix for path in PACKAGE.rglob("*") if path.is_file() and path.parent.name != "__pycache__"
-    }
+    endings = {path.suffix for path in PACKAGE.rglob("*") if path.is_file() and path.parent.name != "__pycache__"}
     assert endings - {".py"} <= {"." + pattern.rsplit(".", 1)[-1] for pattern in [*patterns, "*.typed"]}
 
 

@@ -73,9 +73,7 @@ def synthesise(
     files = _checked(sources, top)
     tool = find_tool()
     script = _script(target, files, top, no_dsp=no_dsp, no_bram=no_bram, per_module=per_module)
-    key = digest(
-        tool.name, tool.version, script, *(part for path in files for part in (path.name, path.read_bytes()))
-    )
+    key = digest(tool.name, tool.version, script, *(part for path in files for part in (path.name, path.read_bytes())))
     ran = False
 
     def fill(folder: Path) -> None:

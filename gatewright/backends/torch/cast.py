@@ -144,13 +144,9 @@ def _rounded(scaled: Tensor, rounding: Rounding) -> Tensor:
         case Rounding.HALF_DOWN:
             return nearest - below.to(nearest.dtype)
         case Rounding.HALF_AWAY:
-            return (
-                nearest + (above & (scaled > 0)).to(nearest.dtype) - (below & (scaled < 0)).to(nearest.dtype)
-            )
+            return nearest + (above & (scaled > 0)).to(nearest.dtype) - (below & (scaled < 0)).to(nearest.dtype)
         case _:
-            return (
-                nearest + (above & (scaled < 0)).to(nearest.dtype) - (below & (scaled > 0)).to(nearest.dtype)
-            )
+            return nearest + (above & (scaled < 0)).to(nearest.dtype) - (below & (scaled > 0)).to(nearest.dtype)
 
 
 def _limited(codes: Tensor, low: int, high: int, overflow: Overflow) -> Tensor:

@@ -67,33 +67,25 @@ class Codec(abc.ABC):
         """The values that `values` (floating, any type; the result has it too) are cast to."""
 
     @abc.abstractmethod
-    def encode(
-        self, values: Tensor, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def encode(self, values: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
         """Element codes in the shape of `values`, and scale codes or None."""
 
     @abc.abstractmethod
-    def decode(
-        self, codes: Tensor, scales: Tensor | None = None, dtype: torch.dtype = torch.float32
-    ) -> Tensor:
+    def decode(self, codes: Tensor, scales: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
         """The values of codes."""
 
     @abc.abstractmethod
     def inside(self, values: Tensor) -> Tensor:
         """True where the format can hold a value of that size: where a clipped gradient passes."""
 
-    def fake_quantize(
-        self, values: Tensor, clip: bool = False, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def fake_quantize(self, values: Tensor, clip: bool = False, generator: torch.Generator | None = None) -> Tensor:
         """`quantize` with the gradient of the identity; with `clip`, zero where the value saturated."""
         return cast(Tensor, _StraightThrough.apply(values, self, clip, generator))
 
 
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, values: Tensor, codec: Codec, clip: bool, generator: torch.Generator | None
-    ) -> Tensor:
+    def forward(ctx: Any, values: Tensor, codec: Codec, clip: bool, generator: torch.Generator | None) -> Tensor:
         ctx.clip = clip
         if clip:
             ctx.save_for_backward(codec.inside(values))
@@ -114,14 +106,10 @@ class RealCodec(Codec):
     def quantize(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return values
 
-    def encode(
-        self, values: Tensor, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def encode(self, values: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
         raise error("GW0217", "real has no codes", note="it stands for values before any cast")
 
-    def decode(
-        self, codes: Tensor, scales: Tensor | None = None, dtype: torch.dtype = torch.float32
-    ) -> Tensor:
+    def decode(self, codes: Tensor, scales: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
         raise error("GW0217", "real has no codes", note="it stands for values before any cast")
 
     def inside(self, values: Tensor) -> Tensor:
@@ -153,14 +141,10 @@ class ScalarCodec(Codec):
             target.copy_(self.plan.fast.round_(single[:count].copy_(source), True, scratch.rows(count)))
         return result
 
-    def encode(
-        self, values: Tensor, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def encode(self, values: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
         return codes_of(self.plan.quantize_double(values.double(), generator), self.element), None
 
-    def decode(
-        self, codes: Tensor, scales: Tensor | None = None, dtype: torch.dtype = torch.float32
-    ) -> Tensor:
+    def decode(self, codes: Tensor, scales: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
         return values_of(codes, self.element).to(dtype)
 
     def inside(self, values: Tensor) -> Tensor:
@@ -231,12 +215,7 @@ class BlockCodec(Codec):
     def quantize(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
         axes = self._axes(values)
         fast = self.fast and values.dtype != torch.float64
-        if (
-            fast
-            and axes == (values.ndim - 1,)
-            and values.shape[-1] % self.sizes[0] == 0
-            and _in_pieces(values)
-        ):
+        if fast and axes == (values.ndim - 1,) and values.shape[-1] % self.sizes[0] == 0 and _in_pieces(values):
             return self._quantize_pieces(values)
         layout = self._split(values if fast else values.double(), axes)
         elements, scales = self._parts(layout, fast, generator)
@@ -257,9 +236,7 @@ class BlockCodec(Codec):
                 target.copy_(piece)
         return result
 
-    def encode(
-        self, values: Tensor, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def encode(self, values: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
         axes = self._axes(values)
         layout = self._split(values.double(), axes)
         elements, scales = self._parts(layout, False, generator)
@@ -268,9 +245,7 @@ class BlockCodec(Codec):
             scales = scales.squeeze(dimension)
         return codes, codes_of(scales, self.block.scale)
 
-    def decode(
-        self, codes: Tensor, scales: Tensor | None = None, dtype: torch.dtype = torch.float32
-    ) -> Tensor:
+    def decode(self, codes: Tensor, scales: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
         axes = self._axes(codes)
         wanted = self.block.scales_shape(tuple(codes.shape), axes)
         if scales is None or tuple(scales.shape) != wanted:
@@ -447,14 +422,10 @@ class ScaledCodec(Codec):
         codes, scales = self.encode(values)
         return self.decode(codes, scales, values.dtype)
 
-    def encode(
-        self, values: Tensor, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def encode(self, values: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
         return _encode_scaled_signs(values, self.name, self.axis)
 
-    def decode(
-        self, codes: Tensor, scales: Tensor | None = None, dtype: torch.dtype = torch.float32
-    ) -> Tensor:
+    def decode(self, codes: Tensor, scales: Tensor | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
         if scales is None:
             raise error("GW0213", f"{self.name}: its scales are missing", help="pass what encode gave")
         factors = values_of(scales, self.scaled.scale)
@@ -493,6 +464,4 @@ def make_codec(
     if isinstance(form, Real):
         return RealCodec(form, rounding, limit)
     kind = "grouped" if isinstance(form, GroupFormat) else "unknown"
-    raise error(
-        "GW0217", f"{form} is a {kind} format without a tensor form", help="use a block or a scalar format"
-    )
+    raise error("GW0217", f"{form} is a {kind} format without a tensor form", help="use a block or a scalar format")

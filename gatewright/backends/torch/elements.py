@@ -150,9 +150,7 @@ def round_magnitudes(
         case Rounding.HALF_AWAY:
             up = above | tie
         case Rounding.STOCHASTIC:
-            random = torch.rand(
-                magnitudes.shape, dtype=torch.float64, device=magnitudes.device, generator=generator
-            )
+            random = torch.rand(magnitudes.shape, dtype=torch.float64, device=magnitudes.device, generator=generator)
             up = random < fraction
     return whole + up
 

@@ -65,9 +65,7 @@ def _run(node: Node, operands: list[Codes], batch: int, device: torch.device) ->
         return from_host(np.asarray(op.data.array)[np.newaxis], device)
     if isinstance(op, Map):
         rank = len(node.output.shape)
-        aligned = [
-            each.reshape(each.shape[0], *(1,) * (rank + 1 - each.ndim), *each.shape[1:]) for each in operands
-        ]
+        aligned = [each.reshape(each.shape[0], *(1,) * (rank + 1 - each.ndim), *each.shape[1:]) for each in operands]
         return torch_expression(op.expression)(*aligned)
     if isinstance(op, Concat):
         operands = [_repeated(each, batch) for each in operands]
@@ -160,9 +158,7 @@ def _equation(indices: Indices, left: Tensor, right: Tensor) -> str:
     return f"{sides[0]},{sides[1]}->{batch}{''.join(letter[name] for name in indices.result)}"
 
 
-def _exact_einsum(
-    equation: str, left: Tensor, right: Tensor, bounds: tuple[Interval, Interval], count: int
-) -> Tensor:
+def _exact_einsum(equation: str, left: Tensor, right: Tensor, bounds: tuple[Interval, Interval], count: int) -> Tensor:
     """einsum of int64 codes in floating point that is exact for sums of ``count`` such products."""
     largest = bounds[0].magnitude * bounds[1].magnitude * count
     if largest <= FLOAT64_LIMIT:

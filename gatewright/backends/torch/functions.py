@@ -87,9 +87,7 @@ def integer_function(name: str, source: str, result: str, attributes: str = "{}"
 
 
 @torch.library.custom_op("gatewright::function", mutates_args=())
-def function_operator(
-    value: Tensor, real: Tensor, name: str, source: str, result: str, attributes: str
-) -> Tensor:
+def function_operator(value: Tensor, real: Tensor, name: str, source: str, result: str, attributes: str) -> Tensor:
     """The function ``name`` of ``value`` as the hardware computes it; ``real`` carries the gradient."""
     return integer_function(name, source, result, attributes)(value, real.dtype)
 

@@ -98,9 +98,7 @@ def print_module(graph: Graph, original: str = "") -> Printed:
     for node in graph.nodes:
         _print_node(state, node)
     outputs = [
-        _wide_text(state, value, state.names[value])
-        if state.precision[value].dtype == "wide"
-        else state.names[value]
+        _wide_text(state, value, state.names[value]) if state.precision[value].dtype == "wide" else state.names[value]
         for value in graph.outputs
     ]
     if graph.inputs:
@@ -127,9 +125,7 @@ def _class_name(name: str) -> str:
 
 
 def _declaration(tensor: ConstantTensor) -> str:
-    kind = (
-        "" if tensor.trainable else ", trainable=False" if tensor.saved else ", trainable=False, saved=False"
-    )
+    kind = "" if tensor.trainable else ", trainable=False" if tensor.saved else ", trainable=False, saved=False"
     return f"self.declare({json.dumps(tensor.path, ensure_ascii=False)}, {tensor.array.shape}{kind})"
 
 
@@ -226,9 +222,7 @@ def _constant_text(state: _State, node: Node, op: Constant) -> str:
     array = np.asarray(array, dtype=np.float64)
     path = op.source
     known = state.tensors.get(path)
-    if not path or (
-        known is not None and (known.array.shape != array.shape or not np.array_equal(known.array, array))
-    ):
+    if not path or (known is not None and (known.array.shape != array.shape or not np.array_equal(known.array, array))):
         path, count = f"constant_{node.output.name.replace('.', '_')}", 1
         while path in state.tensors:
             count += 1

@@ -57,9 +57,7 @@ class Region:
             else:
                 known[value] = builder.integers(array, format)
 
-        for leaf, precision, stream, array in zip(
-            self.leaves, self.precisions, self.streams, arrays, strict=True
-        ):
+        for leaf, precision, stream, array in zip(self.leaves, self.precisions, self.streams, arrays, strict=True):
             format = precision.type.format
             if precision.is_real or not isinstance(format, ScalarFormat):
                 reals[leaf] = (array, stream)

@@ -148,17 +148,13 @@ class ScalarFormat(Format):
         overflow: Overflow = Overflow.SATURATE,
     ) -> int:
         """The code of one rational number, correctly rounded (not for stochastic rounding)."""
-        bits = (
-            2 * self.width + 64 + max(0, value.denominator.bit_length() - abs(value.numerator).bit_length())
-        )
+        bits = 2 * self.width + 64 + max(0, value.denominator.bit_length() - abs(value.numerator).bit_length())
         bits += self._finest_exponent_bits()
         quotient, remainder = divmod(abs(value.numerator) << bits, value.denominator)
         # A sticky bit below the quotient keeps ties and directed roundings exact.
         integer = 2 * quotient + (remainder != 0)
         signed = -integer if value < 0 else integer
-        return int(
-            self.encode_scaled(np.asarray([signed], dtype=object), -bits - 1, rounding, overflow).flat[0]
-        )
+        return int(self.encode_scaled(np.asarray([signed], dtype=object), -bits - 1, rounding, overflow).flat[0])
 
     def _finest_exponent_bits(self) -> int:
         """Fraction bits below which the format has no grid; only needs to be large enough."""

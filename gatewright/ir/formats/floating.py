@@ -76,9 +76,7 @@ class Float(SignificandFormat):
                 help="use at most 10 exponent bits, or another bias",
             )
         if self.underflow is Underflow.NO_ZERO:
-            raise error(
-                "GW0210", f"{head}: a float has a zero", help="use a power-of-two format such as e8m0"
-            )
+            raise error("GW0210", f"{head}: a float has a zero", help="use a power-of-two format such as e8m0")
         if self.underflow is Underflow.DENORMAL and self.effective_specials is not Specials.NONE:
             raise error(
                 "GW0210",

@@ -160,9 +160,7 @@ class ScaledSigns(GroupFormat):
         return self._encode_exact(integers, Fraction(2) ** exponent, rounding)
 
     @abc.abstractmethod
-    def _encode_exact(
-        self, integers: Integers, unit: Fraction, rounding: Rounding
-    ) -> tuple[Integers, Integers]:
+    def _encode_exact(self, integers: Integers, unit: Fraction, rounding: Rounding) -> tuple[Integers, Integers]:
         """Codes and scale codes of one group of integers x unit."""
 
     def _scale_code(self, value: Fraction, rounding: Rounding) -> int:
@@ -196,9 +194,7 @@ class ScaledBinary(ScaledSigns):
     def __str__(self) -> str:
         return _name("binary", [str(self.per)], self.scale)
 
-    def _encode_exact(
-        self, integers: Integers, unit: Fraction, rounding: Rounding
-    ) -> tuple[Integers, Integers]:
+    def _encode_exact(self, integers: Integers, unit: Fraction, rounding: Rounding) -> tuple[Integers, Integers]:
         code = self._scale_code(_mean(np.abs(integers)) * unit, rounding)
         return self.element.encode_scaled(integers, 0), np.asarray([code])
 
@@ -223,9 +219,7 @@ class ScaledTernary(ScaledSigns):
         words += [] if self.per is Grouping.TENSOR else [str(self.per)]
         return _name("ternary", words, self.scale)
 
-    def _encode_exact(
-        self, integers: Integers, unit: Fraction, rounding: Rounding
-    ) -> tuple[Integers, Integers]:
+    def _encode_exact(self, integers: Integers, unit: Fraction, rounding: Rounding) -> tuple[Integers, Integers]:
         magnitudes = np.abs(integers)
         if self.threshold is Statistic.MEAN:
             threshold = Fraction(7, 10) * _mean(magnitudes)
@@ -263,9 +257,7 @@ class ResidualSign(ScaledSigns):
         words = [str(self.count)] + ([] if self.per is Grouping.TENSOR else [str(self.per)])
         return _name("residual", words, self.scale)
 
-    def _encode_exact(
-        self, integers: Integers, unit: Fraction, rounding: Rounding
-    ) -> tuple[Integers, Integers]:
+    def _encode_exact(self, integers: Integers, unit: Fraction, rounding: Rounding) -> tuple[Integers, Integers]:
         codes = np.zeros(integers.shape, dtype=np.int64)
         scales: list[int] = []
         rest = integers

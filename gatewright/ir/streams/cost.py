@@ -12,6 +12,7 @@ from typing import Any
 
 from gatewright.ir.streams.cells import Adapter, Fifo, Fork, Reorder, Replay
 from gatewright.ir.streams.network import Component, Network
+from gatewright.ir.streams.products import Product
 from gatewright.ir.streams.units import ContractUnit, MapUnit, ReduceUnit, RewireUnit, SequenceUnit
 from gatewright.ir.streams.window_units import LineBuffer, WindowUnit
 
@@ -120,14 +121,37 @@ def _window(each: WindowUnit) -> Cost:
     return memory_cost(each.depth, each.inputs[0].width) + loops + Cost(lut, 2.0 * (address + level) + 10)
 
 
+def multiplier_cost(product: Product, count: int) -> Cost:
+    """``count`` multipliers of packed operands, the shifts by their exponents included."""
+    left, right = product.left, product.right
+    widest, narrowest = max(left.width, right.width), min(left.width, right.width)
+    lut = (
+        1.3 * (product.width + product.exponent_max) + product.exponent_max.bit_length()
+        if product.exponent_max
+        else 0.0
+    )
+    if product.hard:
+        return Cost(lut=count * lut, dsp=count)
+    if product.table is not None:
+        lut += product.width
+    elif narrowest > 1:
+        lut += (narrowest + 2) // 2 * (widest + 2)
+    elif not (left.unit or right.unit):
+        lut += 0.5 * widest
+    return Cost(lut=count * lut, ff=count * (product.width + product.exponent_max))
+
+
 def _contract(each: ContractUnit) -> Cost:
     data, total = each.inputs[0].value.width, each.outputs[0].value.width
     product = data + each.weight_interval.width
+    if each.product is not None:
+        product = each.product.width + each.product.exponent_max
     multipliers = each.inputs_per_beat * each.outputs_per_beat
     words = each.weights.shape[0] * each.output_blocks * each.input_beats
     tree = each.outputs_per_beat * (each.inputs_per_beat - 1) * (product + 1)
     accumulate = each.outputs_per_beat * total * (1 if each.input_beats > 1 else 0)
-    cost = Cost(lut=tree + accumulate + 6, ff=each.outputs_per_beat * total + 6 + multipliers * 1.0, dsp=multipliers)
+    cost = Cost(lut=tree + accumulate + 6, ff=each.outputs_per_beat * total + 6 + multipliers * 1.0)
+    cost += Cost(dsp=multipliers) if each.product is None else multiplier_cost(each.product, multipliers)
     return cost + rom_cost(words, multipliers * each.weight_interval.width) + counter_cost(words)
 
 
