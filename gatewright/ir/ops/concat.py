@@ -84,6 +84,4 @@ class Concat(Operator):
         yield Sample(cls(1), ((2, 3), (2, 4)), ("fixed<8,4>", "ufixed<6,4>"))
         yield Sample(cls(0), ((2, 3), (1, 3), (2, 3)), ("fixed<8,4>",) * 3)
         yield Sample(cls(0), ((2,), (3,), (1,), (2,)), ("fixed<6,4>",) * 4, constants=(0, 2))
-        yield Sample(cls(0), ((3,), (2,)), ("e2m1", "e2m1"))
-        yield Sample(cls(0), ((3,), (2,)), ("e2m1", "fixed<6,2>"))
         yield Sample(cls(1), ((2, 3), (2, 4)), ("ufixed<6,5>", "fixed<8,4>"), constants=(1,))
