@@ -18,12 +18,13 @@ from gatewright.ir.casts import cast_term, overflow_term
 from gatewright.ir.decoding import digits, lowest_exponent
 from gatewright.ir.encoding import significand_code_of
 from gatewright.ir.expressions import Term
-from gatewright.ir.formats import Block, CastSpec, Exact, Fixed, Format, PowerOfTwo, SignificandFormat
+from gatewright.ir.formats import Block, CastSpec, Exact, Fixed, Format, PowerOfTwo, ScaledSigns, SignificandFormat
 from gatewright.ir.graph import Node
 from gatewright.ir.intervals import IntegerArray, Interval
 from gatewright.ir.ops.cast import Cast
 from gatewright.ir.ops.linear import Linear
 from gatewright.ir.ops.reduce import Reduce
+from gatewright.ir.scaled_weights import ScaledWeights, scaled_linear, scaled_weights
 from gatewright.ir.types import Shape, Type, Value
 
 
@@ -290,15 +291,22 @@ def _alignment(width: int, frac: int, format: Block, name: str) -> _Alignment:
 
 
 # ---- the graph's nodes -----------------------------------------------------------------------
-def legalise_blocks(builder: Builder, node: Node, operands: list[Value | BlockValue]) -> Value | BlockValue | None:
+Grouped = Value | BlockValue | ScaledWeights
+"""An operand at the integer level: one value, or several that stand for one tensor."""
+
+
+def legalise_blocks(builder: Builder, node: Node, operands: list[Grouped]) -> Grouped | None:
     """The integer form of a node that makes or reads a value in a block format; None for any other node."""
     op = node.op
     first = operands[0] if operands else None
-    if isinstance(op, Cast) and isinstance(op.spec.format, Block):
+    if isinstance(op, Cast) and isinstance(op.spec.format, Block | ScaledSigns):
         return _cast(builder, node, op.spec, first)
-    if not any(isinstance(each, BlockValue) for each in operands):
+    if all(isinstance(each, Value) for each in operands):
         return None
-    if not isinstance(op, Linear) or op.accumulator is None or first is None:
+    if isinstance(op, Linear) and isinstance(first, Value) and isinstance(operands[1], ScaledWeights):
+        product = scaled_linear(builder, first, operands[1])
+        return op.with_bias(builder, product, *(each for each in operands[2:] if isinstance(each, Value)))
+    if not isinstance(op, Linear) or op.accumulator is None or _unfit(operands[:2]):
         raise error(
             "GW0386",
             f"{op.name} reads an operand in a block format",
@@ -306,18 +314,23 @@ def legalise_blocks(builder: Builder, node: Node, operands: list[Value | BlockVa
             note="block formats are for the operands of matrix products",
             help="cast it to a scalar format, or move the cast directly before the product",
         )
-    weight, *bias = operands[1:]
-    total = block_linear(builder, first, weight, op.accumulator)
-    return op.with_bias(builder, total, *(each for each in bias if isinstance(each, Value)))
+    left, right = (each for each in operands[:2] if not isinstance(each, ScaledWeights))
+    total = block_linear(builder, left, right, op.accumulator)
+    return op.with_bias(builder, total, *(each for each in operands[2:] if isinstance(each, Value)))
 
 
-def _cast(builder: Builder, node: Node, spec: CastSpec, value: Value | BlockValue | None) -> BlockValue:
-    if isinstance(value, BlockValue):
+def _unfit(operands: list[Grouped]) -> bool:
+    """Whether an operand cannot take part in a product of blocks."""
+    return any(isinstance(each, ScaledWeights) for each in operands)
+
+
+def _cast(builder: Builder, node: Node, spec: CastSpec, value: Grouped | None) -> Grouped:
+    if isinstance(value, BlockValue | ScaledWeights):
         if value.format == spec.format:
             return value
         raise error("GW0387", f"a cast from {value.format} to {spec.format} has no hardware", location=node.location)
     assert value is not None
-    if not value.type.is_real:
+    if not value.type.is_real and isinstance(spec.format, Block):
         return quantise_blocks(builder, value, spec)
     reals = builder.constant_of(value)
     if reals is None:
@@ -328,4 +341,6 @@ def _cast(builder: Builder, node: Node, spec: CastSpec, value: Value | BlockValu
             help="cast the operand to a scalar format first",
         )
     source = getattr(getattr(builder.producer(value), "op", None), "source", "")
+    if isinstance(spec.format, ScaledSigns):
+        return scaled_weights(builder, reals, spec, source or node.output.name)
     return block_constant(builder, reals, spec, source or node.output.name)

@@ -129,3 +129,13 @@ def test_convolution_in_scalar_formats(activation: str, weight: str) -> None:
     model = fitted(Convolutions(), weight)
     formats = {"default": {"input": activation, "weight": weight, "bias": "fixed<10,4>"}}
     check(gw.compile(model, (torch.randn(2, 3, 6, 5),), formats, interval=160))
+
+
+@pytest.mark.parametrize("weight", ["ternary<mean>", "binary<channel>", "residual<2>", "ternary<max,channel,float32>"])
+@pytest.mark.parametrize("activation", ["fixed<8,4>", "e4m3"])
+def test_linear_with_scaled_weights(activation: str, weight: str) -> None:
+    design = compiled(activation, weight, 13, 7, 20)
+    check(design)
+    real = torch.randn(6, 13) * 2
+    with torch.no_grad():
+        assert torch.equal(design.module(real).double(), design(real))

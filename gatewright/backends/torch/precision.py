@@ -13,7 +13,7 @@ from gatewright.backends.torch.cast import fits_float32
 from gatewright.backends.torch.texts import result_cast
 from gatewright.diagnostics import GatewrightError
 from gatewright.ir.builder import Builder, interval_of_codes
-from gatewright.ir.formats import CastSpec, Exact, Fixed, Format, ScalarFormat, SignificandFormat
+from gatewright.ir.formats import CastSpec, Exact, Fixed, Format, GroupFormat, ScalarFormat, SignificandFormat
 from gatewright.ir.graph import Graph, Node
 from gatewright.ir.intervals import Interval
 from gatewright.ir.ops.cast import Cast
@@ -50,6 +50,8 @@ def precisions(graph: Graph) -> dict[Value, Precision]:
 
 def of_format(shape: tuple[int, ...], format: Format, interval: Interval | None = None) -> Precision:
     """The precision of values of ``format``, which may be known to lie in ``interval``."""
+    if isinstance(format, GroupFormat):
+        return Precision(Type(shape, format))
     if interval is None:
         if isinstance(format, Exact) or not isinstance(format, ScalarFormat):
             return Precision(Type(shape))
@@ -72,6 +74,8 @@ def _of_node(node: Node, operands: list[Precision]) -> Precision:
         return _of_block_product(node, op, operands)
     if any(each.is_real for each in operands):
         return Precision(Type(shape))
+    if any(isinstance(each.type.format, GroupFormat) for each in operands):
+        return Precision(Type(shape), "float64")
     builder = Builder("scratch")
     adopted = [builder.adopt(Value(f"operand{index}", each.type)) for index, each in enumerate(operands)]
     try:
@@ -104,7 +108,7 @@ def _of_block_product(node: Node, op: Linear, operands: list[Precision]) -> Prec
 
 def _narrowed(op: object, source: Precision) -> Interval | None:
     """The interval of a cast's result, where its operand's is known to be smaller than the format's."""
-    if not isinstance(op, Cast) or source.is_real or not isinstance(op.spec.format, ScalarFormat):
+    if not isinstance(op, Cast) or source.type.interval is None or not isinstance(op.spec.format, ScalarFormat):
         return None
     builder = Builder("scratch")
     return builder.cast(builder.adopt(Value("operand", source.type)), op.spec).type.interval

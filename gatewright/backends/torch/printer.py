@@ -200,7 +200,8 @@ def _comment(value: Value, precision: Precision) -> str:
     shape = ", ".join(map(str, value.shape))
     if precision.is_real:
         return f"  # [{shape}]"
-    return f"  # [{shape}] {precision.type.format} {precision.type.interval}"
+    interval = "" if precision.type.interval is None else f" {precision.type.interval}"
+    return f"  # [{shape}] {precision.type.format}{interval}"
 
 
 def _print_place(state: _State, node: Node) -> None:

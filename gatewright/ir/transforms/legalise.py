@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from gatewright.diagnostics import Collector, GatewrightError, diagnostic
-from gatewright.ir.blocks import BlockValue, block_input, legalise_blocks
+from gatewright.ir.blocks import BlockValue, Grouped, block_input, legalise_blocks
 from gatewright.ir.builder import Builder, interval_of_codes
 from gatewright.ir.formats import Block, CastSpec, ScalarFormat
 from gatewright.ir.graph import Graph, Node
@@ -18,6 +20,7 @@ from gatewright.ir.ops.pad import Pad
 from gatewright.ir.ops.permute import Permute
 from gatewright.ir.ops.reshape import Reshape
 from gatewright.ir.ops.slice import Slice
+from gatewright.ir.scaled_weights import ScaledWeights
 from gatewright.ir.types import Tensor, Type, Value
 from gatewright.ir.verifier import verify
 
@@ -48,6 +51,8 @@ def legalise(graph: Graph) -> Legalised:
     builder = Builder(graph.name)
     values: dict[Value, Value] = {}
     blocks: dict[Value, BlockValue] = {}
+    weights: dict[Value, ScaledWeights] = {}
+    known: Mapping[Value, Grouped] = ChainMap[Value, Any](values, blocks, weights)
     for value, spec in input_casts(graph, problems).items():
         with builder.at(value.location, value.name):
             format = spec.format
@@ -61,16 +66,18 @@ def legalise(graph: Graph) -> Legalised:
             values[value] = builder.input(value.name, Type(value.shape, format, interval_of_codes(format)))
     problems.raise_if_any()
     for node in graph.nodes:
-        if any(operand not in values and operand not in blocks for operand in node.inputs):
+        if any(operand not in known for operand in node.inputs):
             continue  # an operand already failed; its own message says why
         with builder.at(node.location, node.output.name):
             try:
-                operands = [values.get(operand) or blocks[operand] for operand in node.inputs]
+                operands = [known[operand] for operand in node.inputs]
                 result = legalise_blocks(builder, node, operands)
                 if result is None:
                     result = _legalise_node(builder, node, [values[operand] for operand in node.inputs])
                 if isinstance(result, BlockValue):
                     blocks[node.output] = result
+                elif isinstance(result, ScaledWeights):
+                    weights[node.output] = result
                 else:
                     values[node.output] = result
             except GatewrightError as problem:
