@@ -78,12 +78,13 @@ def check_part(network: Network, target: Target) -> None:
     if needed <= target.part.bram_kilobits:
         return
     largest, component = max(costs, key=lambda pair: pair[0].bram)
+    available = target.part.bram_kilobits
     raise error(
         "GW0716",
         f"the memories do not fit {target.name}: {needed:,.0f} kilobits of block memory are needed",
         location=component.location,
         note=[
-            f"the part has {target.part.bram_kilobits:,} kilobits, {needed - target.part.bram_kilobits:,.0f} too few (estimated)",
+            f"the part has {available:,} kilobits, {needed - available:,.0f} too few (estimated)",
             f"the largest is {component.name}, {largest.bram * MEMORY_BITS / 1024:,.0f} kilobits",
         ],
         help="choose a larger part, or give the weights fewer bits",
