@@ -21,23 +21,24 @@ if TYPE_CHECKING:
     from gatewright.backends.synthesis import SynthesisResult
     from gatewright.backends.triton.golden import GoldenProgram
     from gatewright.backends.verilog.emit import Hardware
+    from gatewright.frontend.report import LayerQuality
     from gatewright.report import Report
     from gatewright.schedule import Schedule
     from gatewright.sim.harness import Simulator
-    from gatewright.verification import Simulation, Verification
+    from gatewright.verification import CocotbVerification, Simulation, Verification
 
 
 def quantised_graph(
     model: Any, example_inputs: Any, formats: Any = None, calibration: Iterable[Any] | None = None
-) -> Graph:
-    """Import a model and put a cast wherever ``formats`` asks for one."""
+) -> tuple[Graph, Graph]:
+    """Import a model and put a cast wherever ``formats`` asks for one: the float and the quantised graph."""
     from gatewright.frontend.importer import import_model
     from gatewright.frontend.quantise import quantise
     from gatewright.ir.transforms.prepare import prepare
 
     imported = verify(import_model(model, example_inputs), "tensor", "import")
     prepared = verify(prepare(imported), "tensor", "prepare")
-    return verify(quantise(prepared, formats, calibration), "tensor", "quantise")
+    return prepared, verify(quantise(prepared, formats, calibration), "tensor", "quantise")
 
 
 def compile(
@@ -65,10 +66,10 @@ def compile(
 
     check_goals(interval, fps, budget)  # before the import, which may take long
     part = _target(target)
-    graph = quantised_graph(model, example_inputs, formats, calibration)
+    original, graph = quantised_graph(model, example_inputs, formats, calibration)
     legalised = legalise(graph)
     plan = schedule(legalised.graph, part, interval=interval, fps=fps, budget=budget)
-    return Design(graph, legalised, plan, part, type(model).__name__)
+    return Design(original, graph, legalised, plan, part, type(model).__name__)
 
 
 def _target(target: Any) -> Target:
@@ -81,13 +82,22 @@ def quantize(model: Any, example_inputs: Any, formats: Any = None, calibration: 
     """The quantised PyTorch module alone: trainable, software-only formats allowed."""
     from gatewright.backends.torch.build import build_module
 
-    return build_module(quantised_graph(model, example_inputs, formats, calibration), type(model).__name__)
+    return build_module(quantised_graph(model, example_inputs, formats, calibration)[1], type(model).__name__)
 
 
 class Design:
-    """A compiled model: its quantised graph, integer graph, schedule, and everything printed from them."""
+    """A compiled model: its float, quantised and integer graph, schedule, and everything printed from them."""
 
-    def __init__(self, graph: Graph, legalised: Legalised, schedule: Schedule, target: Target, original: str) -> None:
+    def __init__(
+        self,
+        float_graph: Graph,
+        graph: Graph,
+        legalised: Legalised,
+        schedule: Schedule,
+        target: Target,
+        original: str,
+    ) -> None:
+        self.float_graph = float_graph
         self.graph = graph
         self.legalised = legalised
         self.schedule = schedule
@@ -249,6 +259,15 @@ class Design:
 
         return verify(self, self.encode(*inputs), stalls, seed)
 
+    def verify_with_cocotb(self, *inputs: Any, stalls: str = "none", seed: int = 0) -> CocotbVerification:
+        """The same comparison through cocotb, an independent driver, with a reset in mid-stream first.
+
+        Some 20,000 cycles a second: for a few samples. Raises as :meth:`verify` does.
+        """
+        from gatewright.verification import verify_with_cocotb
+
+        return verify_with_cocotb(self, self.encode(*inputs), stalls, seed)
+
     def synth(self, family: str | None = None, **options: Any) -> SynthesisResult:
         """Synthesise with Yosys for ``xcup``, ``ecp5`` or ``ice40``: ``.lut .ff .dsp .bram``."""
         import tempfile
@@ -258,6 +277,12 @@ class Design:
         with tempfile.TemporaryDirectory(prefix="gatewright-") as folder:
             sources = self.hardware.write(Path(folder))
             return synthesise(sources, self.hardware.top, family or self.target.family.name, **options)
+
+    def quality(self, data: Iterable[Any]) -> list[LayerQuality]:
+        """Per layer the signal-to-quantisation-noise ratio in dB against the float model, on batches of inputs."""
+        from gatewright.frontend.report import quantisation_report
+
+        return quantisation_report(self.float_graph, self.graph, data)
 
     def report(self) -> Report:
         """Per layer and in total: resources, interval, latency, each with where it comes from."""

@@ -29,8 +29,12 @@ def write_project(design: Design, folder: Path) -> Path:
 
     Raises GW0910 where the folder cannot be written and GW0911 where it holds something else.
     """
-    folder = folder.absolute()
-    if folder.exists() and not (folder / "gatewright.txt").is_file() and (not folder.is_dir() or any(folder.iterdir())):
+    try:
+        folder = folder.resolve()
+        exists = folder.exists()
+    except (OSError, ValueError) as problem:
+        raise _unwritable(folder, problem) from None
+    if exists and not (folder / "gatewright.txt").is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise error(
             "GW0911",
             f"{folder} exists and was not written by Gatewright",
@@ -52,11 +56,11 @@ def write_project(design: Design, folder: Path) -> Path:
     return folder
 
 
-def _unwritable(folder: Path, problem: OSError) -> Exception:
+def _unwritable(folder: Path, problem: OSError | ValueError) -> Exception:
     return error(
         "GW0910",
         f"cannot write {folder}",
-        note=f"{problem.strerror or problem}",
+        note=f"{getattr(problem, 'strerror', None) or problem}",
         help="choose a folder that you may write, with space left",
     )
 

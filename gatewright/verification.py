@@ -41,6 +41,52 @@ class Verification:
     latency: int
 
 
+@dataclass(frozen=True, slots=True)
+class CocotbVerification:
+    """A comparison under cocotb without a difference, with a reset in mid-stream before it."""
+
+    samples: int
+    stalls: str
+    cycles: int
+
+
+def verify_with_cocotb(design: Design, codes: Sequence[IntegerArray], stalls: str, seed: int) -> CocotbVerification:
+    """The same words and stalls as :func:`verify`, driven by cocotb, after a run that a reset cuts off."""
+    import tempfile
+    from pathlib import Path
+
+    from gatewright.sim.cocotb_harness import run_cocotb
+    from gatewright.sim.verify import STALLS, check_run, from_words, ports_of, to_words
+
+    network, plan = design.schedule.network, design.schedule
+    samples = int(np.shape(codes[0])[0])
+    check_run(stalls, seed, samples)
+    ported = plan.carried(codes)
+    words = {
+        channel.name: to_words(array, channel.layout, channel.value.width)
+        for channel, array in zip(network.inputs, ported, strict=True)
+    }
+    gap, pressure = STALLS[stalls]
+    with tempfile.TemporaryDirectory(prefix="gatewright-") as folder:
+        sources = design.hardware.write(Path(folder))
+        done = run_cocotb(
+            sources,
+            design.hardware.top,
+            ports_of(network),
+            words,
+            {},
+            samples,
+            input_stall=gap,
+            output_stall=pressure,
+            seed=seed,
+        )
+    found = plan.seen([from_words(done.outputs[each.name], each) for each in network.outputs])
+    for array, wanted in zip(found, golden.evaluate(design.integer_graph, codes), strict=True):
+        if not np.array_equal(np.asarray(array).reshape(samples, -1), wanted.reshape(samples, -1)):
+            raise first_mismatch(design.hardware, network, plan.graph, ported, stalls, seed)
+    return CocotbVerification(samples, stalls, done.cycles)
+
+
 def simulate(design: Design, codes: Sequence[IntegerArray], stalls: str, seed: int) -> Simulation:
     """Run the hardware on input codes."""
     import torch

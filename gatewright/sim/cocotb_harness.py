@@ -47,7 +47,7 @@ def run_cocotb(
     drain: int = 32,
     cache: Path | None = None,
 ) -> CocotbResult:
-    """Send ``samples`` samples through ``top`` and compare every output word with ``expected``.
+    """Send ``samples`` samples through ``top`` and compare the words of the outputs that ``expected`` names.
 
     The arguments mean what they mean in :mod:`gatewright.sim.harness`. With ``reset_midstream`` a first run
     is cut off by aresetn when half of the output words have come; then the samples start again.
@@ -82,7 +82,8 @@ def run_cocotb(
         for position, port in enumerate(ports):
             if port.direction == "output":
                 outputs[port.name] = bytes_to_words((folder / f"{position}.out").read_bytes(), port.width)
-                _compare(port, outputs[port.name], expected[port.name], samples)
+                if port.name in expected:
+                    _compare(port, outputs[port.name], expected[port.name], samples)
     return CocotbResult(outputs, report["cycles"])
 
 

@@ -85,17 +85,22 @@ class Run:
     result: SimulationResult
 
 
+def check_run(stalls: object, seed: object, samples: int) -> None:
+    """Raise GW0420 for stalls or a seed that there are not, and GW0423 where there are no samples."""
+    if not isinstance(stalls, str) or stalls not in STALLS:
+        raise error("GW0420", f"unknown stalls `{stalls}`", help=f"choose one of {', '.join(STALLS)}")
+    if not isinstance(seed, int):
+        raise error("GW0420", f"the seed of the stalls is {seed!r}", help="give a whole number")
+    if samples == 0:
+        raise error("GW0423", "there are no samples to simulate", help="give inputs with at least one sample")
+
+
 def run(
     simulator: Simulator, network: Network, codes: Sequence[IntegerArray], stalls: str = "none", seed: int = 0
 ) -> Run:
     """Send input codes [samples, ...] through the design under a stall regime."""
-    if not isinstance(stalls, str) or stalls not in STALLS:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise error("GW0420", f"unknown stalls `{stalls}`", help=f"choose one of {', '.join(STALLS)}")
-    if not isinstance(seed, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise error("GW0420", f"the seed of the stalls is {seed!r}", help="give a whole number")
     samples = int(np.shape(codes[0])[0])
-    if samples == 0:
-        raise error("GW0423", "there are no samples to simulate", help="give inputs with at least one sample")
+    check_run(stalls, seed, samples)
     words = {
         channel.name: to_words(array, channel.layout, channel.value.width)
         for channel, array in zip(network.inputs, codes, strict=True)

@@ -113,3 +113,20 @@ def test_write_is_all_or_nothing(mlp: gw.Design, tmp_path: Path) -> None:
     with pytest.raises(gw.GatewrightError) as caught:
         mlp.write(blocked / "build")
     assert caught.value.code == "GW0910"
+
+
+@pytest.mark.parametrize("stalls", ["none", "both"])
+def test_cocotb_agrees_after_a_reset_in_mid_stream(mlp: gw.Design, stalls: str) -> None:
+    done = mlp.verify_with_cocotb(torch.rand(6, 16) * 2 - 1, stalls=stalls)
+    assert done.samples == 6
+    assert done.cycles >= 5 * mlp.interval
+
+
+def test_quality_names_layers_and_falls_with_fewer_bits() -> None:
+    model, example, batches = make_mlp()
+    wide, narrow = (
+        gw.compile(model, example, formats=f"fixed<{width},auto>", calibration=batches).quality(batches)
+        for width in (8, 4)
+    )
+    assert {row.module for row in wide} >= {"0", "2"}
+    assert wide[-1].sqnr > narrow[-1].sqnr + 12
