@@ -32,7 +32,7 @@ class Dropout(Operator):
 
     @classmethod
     def from_aten(cls, call: AtenCall) -> Value:
-        return call.builder.add(cls(float(call["p"])), call.value("input"))
+        return call.builder.add(cls(float(call["p"])), call.value("input" if "input" in call.arguments else "self"))
 
     def decompose(self, builder: Builder, *operands: Value) -> Value:
         return operands[0]
