@@ -48,9 +48,7 @@ def resnet() -> tuple[nn.Module, Tensor]:
     """A ResNet with bottleneck blocks."""
     from transformers import ResNetConfig, ResNetForImageClassification
 
-    config = ResNetConfig(
-        embedding_size=8, hidden_sizes=[16, 32], depths=[1, 2], layer_type="bottleneck", num_labels=4
-    )
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[16, 32], depths=[1, 2], layer_type="bottleneck", num_labels=4)
     return Logits(ResNetForImageClassification(config)), torch.randn(4, 3, 32, 32)
 
 
@@ -58,13 +56,17 @@ def mobilenet_v2() -> tuple[nn.Module, Tensor]:
     """MobileNetV2 of a small width."""
     from transformers import MobileNetV2Config, MobileNetV2ForImageClassification
 
-    config = MobileNetV2Config(depth_multiplier=0.2, image_size=32, num_labels=4, finegrained_output=False, tf_padding=False)
+    config = MobileNetV2Config(
+        depth_multiplier=0.2, image_size=32, num_labels=4, finegrained_output=False, tf_padding=False
+    )
     return Logits(MobileNetV2ForImageClassification(config)), torch.randn(4, 3, 32, 32)
 
 
 def convnext() -> tuple[nn.Module, Tensor]:
     """Two ConvNeXt blocks behind a patch stem."""
-    return nn.Sequential(nn.Conv2d(3, 8, 4, 4), ConvNextConvolutions(8), ConvNextConvolutions(8)), torch.randn(4, 3, 32, 32)
+    return nn.Sequential(nn.Conv2d(3, 8, 4, 4), ConvNextConvolutions(8), ConvNextConvolutions(8)), torch.randn(
+        4, 3, 32, 32
+    )
 
 
 NETWORKS = {"resnet": resnet, "mobilenet_v2": mobilenet_v2, "convnext": convnext}

@@ -88,8 +88,9 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     ),
     "squeeze and excitation": (
         lambda: Wrapped(
-            lambda x, conv, first, second: (y := F.relu(conv(x)))
-            * F.hardsigmoid(second(F.relu(first(F.adaptive_avg_pool2d(y, 1))))),
+            lambda x, conv, first, second: (
+                (y := F.relu(conv(x))) * F.hardsigmoid(second(F.relu(first(F.adaptive_avg_pool2d(y, 1)))))
+            ),
             nn.Conv2d(2, 4, 3, padding=1),
             nn.Conv2d(4, 2, 1),
             nn.Conv2d(2, 4, 1),
@@ -118,7 +119,9 @@ def test_a_layer_equals_its_hardware(name: str, factor: int) -> None:
 
 def test_batch_norms_fold_into_convolutions() -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(2, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3, groups=4), nn.BatchNorm2d(4))
+    model = nn.Sequential(
+        nn.Conv2d(2, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3, groups=4), nn.BatchNorm2d(4)
+    )
     model.train()
     x = torch.randn(8, 2, 7, 6)
     with torch.no_grad():

@@ -12,9 +12,7 @@ EVERY = 12
 """Of the graphs that are compiled, one in so many in the quick suite."""
 
 
-@pytest.mark.parametrize(
-    "step", [pytest.param(EVERY, id="some"), pytest.param(1, id="all", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("step", [pytest.param(EVERY, id="some"), pytest.param(1, id="all", marks=pytest.mark.slow)])
 def test_kernels_compile(step: int, tmp_path: os.PathLike[str]) -> None:
     settings = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "-m", "tests.triton_backend.compile_kernels", str(step)]

@@ -68,9 +68,7 @@ def group_nodes(graph: Graph) -> list[Group]:
     return _ordered(groups)
 
 
-def _candidates(
-    node: Node, graph: Graph, users: dict[Value, list[Node]], owner: dict[Value, Group]
-) -> list[Group]:
+def _candidates(node: Node, graph: Graph, users: dict[Value, list[Node]], owner: dict[Value, Group]) -> list[Group]:
     """The groups that could take a node in, the latest operand's first."""
     op = node.op
     found: list[Group] = []

@@ -53,9 +53,7 @@ class Inference:
         dtypes = self._dtypes[key]
         if dtypes is None:
             return None
-        outputs = tuple(
-            each.to(dtype) for each, dtype in zip(self.program(*inputs), dtypes, strict=True)
-        )
+        outputs = tuple(each.to(dtype) for each, dtype in zip(self.program(*inputs), dtypes, strict=True))
         return outputs[0] if len(outputs) == 1 else outputs
 
     def _follow(self, module: nn.Module) -> None:

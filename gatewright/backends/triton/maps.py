@@ -42,9 +42,7 @@ class MapKernel:
         read = {node.attributes[0]: node.interval for node in expression.nodes if node.op == "input"}
         uses = expression.uses()
         self.read: list[int] = [
-            node.attributes[0]
-            for index, node in enumerate(expression.nodes)
-            if node.op == "input" and uses[index]
+            node.attributes[0] for index, node in enumerate(expression.nodes) if node.op == "input" and uses[index]
         ]
         self.intervals = [read[index] for index in self.read]
         self.sources: dict[Any, KernelSource] = {}

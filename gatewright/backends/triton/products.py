@@ -198,10 +198,7 @@ class ProductKernel:
         ]
         names = [f"x{index}" for index in range(self.expression.inputs)]
         names[self.position] = "value"
-        body += [
-            f"{names[index]} = {each.load(outer, guard)}"
-            for index, each in zip(self.read, operands, strict=True)
-        ]
+        body += [f"{names[index]} = {each.load(outer, guard)}" for index, each in zip(self.read, operands, strict=True)]
         # Loads of fewer axes than the tile's would give tables a smaller mask.
         if any(node.op == "table" for node in self.expression.nodes):
             body += [f"{names[index]} += tl.zeros([BM, BN], tl.int32)" for index in self.read]

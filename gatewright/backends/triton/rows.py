@@ -56,9 +56,7 @@ class RowsKernel:
         """The outputs' codes, contiguous and in the narrowest types."""
         *rows, length = self.shape
         columns = [each.shape[-1] if each.shape else 1 for each in self.inputs]
-        views = [
-            held[value].expanded((batch, *rows, columns[index])) for index, value in enumerate(self.inputs)
-        ]
+        views = [held[value].expanded((batch, *rows, columns[index])) for index, value in enumerate(self.inputs)]
         where = held[self.inputs[0]].first.device
         results = {
             value: torch.empty((batch, *value.shape), dtype=storage_type(value.interval), device=where)
@@ -150,9 +148,7 @@ class RowsKernel:
         body = f"{found}[:, None].to(tl.{work})"
         return [f"{result} = {body}"], result
 
-    def _store(
-        self, pointer: str, value: Value, name: str, coordinates: Sequence[str], strides: Sequence[int]
-    ) -> str:
+    def _store(self, pointer: str, value: Value, name: str, coordinates: Sequence[str], strides: Sequence[int]) -> str:
         stored = triton_type(storage_type(value.interval))
         if value.shape == self.shape:
             place, mask = [*coordinates, "column"], "inside"
