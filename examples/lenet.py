@@ -88,7 +88,8 @@ def main() -> None:
         print(
             f"{bits} bits: quantised {quantised:.2f}%, hardware {hardware:.2f}% (equal bit for bit under all stalls); "
             f"interval {design.interval}, latency {design.latency} cycles, "
-            f"{design.schedule.folding.multipliers} multipliers; {used.lut} LUT, {used.ff} FF, {used.dsp} DSP, {used.bram} block RAMs"
+            f"{design.schedule.folding.multipliers} multipliers; "
+            f"{used.lut} LUT, {used.ff} FF, {used.dsp} DSP, {used.bram} block RAMs"
         )
 
 
