@@ -1,0 +1,104 @@
+"""Convolutional networks in hardware: cycles against the schedule's ideal, resources, and what compiling takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+import gatewright as gw
+from benchmarks.common import Row, at_least, at_most
+from examples.mlperf_tiny import FORMATS, prepared
+from gatewright.ir.streams.cost import estimate_network
+
+EIGHT_BITS = {"default": {"input": "fixed<8,6>", "weight": "fixed<8,6>", "bias": "fixed<8,6>"}}
+
+
+def rows() -> Iterator[Row]:
+    """The small network of the peers, contractions of growing size, and the MLPerf Tiny networks."""
+    yield from _small()
+    yield from _growth()
+    for interval in (200_000, 50_000, 10_000):
+        yield from _network("resnet8", interval, 2)
+    yield from _network("ds_cnn", 50_000, 2)
+    yield from _network("mobilenet", 100_000, 1)
+    yield from _network("autoencoder", 16_384, 4)
+
+
+def ideal_interval(design: gw.Design) -> int:
+    """The most cycles that any layer needs: its multiplications over its multipliers."""
+    folding = design.schedule.folding
+    return max(-(-form.operations // folding.tiles[value].multipliers) for value, form in folding.forms.items())
+
+
+def _small() -> Iterator[Row]:
+    """1x28x28, two 3x3 convolutions with ReLU and pooling, a linear layer."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 16, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(400, 10),
+    ).eval()
+    x = torch.randn(6, 1, 28, 28)
+    design = gw.compile(model, (x[:1],), EIGHT_BITS, interval=5900)
+    done = design.verify(x)
+    used = design.synth("xcup")
+    multipliers = design.schedule.folding.multipliers
+    yield Row("small conv net: multipliers", multipliers, "multipliers", "estimated", at_most(36), {"NNgen": 36})
+    yield Row("small conv net: cycles an image", done.interval, "cycles", "simulated", at_most(5900), {"NNgen": 17225})
+    yield Row(
+        "small conv net: interval over ideal", done.interval / ideal_interval(design), "", "simulated", at_most(1.05)
+    )
+    yield Row("small conv net: LUT", used.lut, "LUT", "synthesised", None, {"da4ml": 1_850_000})
+    yield Row("small conv net: DSP", used.dsp, "DSP48E2", "synthesised")
+    yield Row("small conv net: block RAM", used.bram, "blocks", "synthesised")
+
+
+def _growth() -> Iterator[Row]:
+    """LUTs of one convolution with growing numbers of multipliers: a straight line."""
+    torch.manual_seed(0)
+    model = nn.Conv2d(16, 16, 3, padding=1).eval()
+    x = torch.randn(1, 16, 8, 8)
+    points: list[tuple[float, float]] = []
+    for interval in (36_864, 9_216, 4_608, 2_304, 1_152):
+        design = gw.compile(model, (x,), EIGHT_BITS, interval=interval)
+        points.append((design.schedule.folding.multipliers, design.synth("xcup", no_dsp=True).lut))
+    yield Row("conv 16->16 3x3: R2 of LUTs over multipliers", _determination(points), "", "synthesised", at_least(0.98))
+
+
+def _determination(points: list[tuple[float, float]]) -> float:
+    """The coefficient of determination of the best straight line."""
+    x, y = torch.tensor(points, dtype=torch.float64).T
+    slope = ((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum()
+    left = ((y - y.mean() - slope * (x - x.mean())) ** 2).sum()
+    return float(1 - left / ((y - y.mean()) ** 2).sum())
+
+
+def _network(name: str, interval: int, samples: int) -> Iterator[Row]:
+    model, inputs = prepared(name)
+    began = time.perf_counter()
+    design = gw.compile(model, (inputs[:1],), FORMATS, calibration=[inputs], interval=interval)
+    seconds = time.perf_counter() - began
+    label = f"{name} at {interval:,}"
+    done = _verified(design, inputs[:samples])
+    cost = estimate_network(design.schedule.network)
+    yield Row(f"{label}: interval", done, "cycles", "simulated", at_most(interval))
+    yield Row(f"{label}: interval over ideal", done / ideal_interval(design), "", "simulated", at_most(1.05))
+    yield Row(f"{label}: multipliers", design.schedule.folding.multipliers, "multipliers", "estimated")
+    for resource in ("lut", "dsp", "bram"):
+        yield Row(f"{label}: {resource.upper()}", round(getattr(cost, resource)), resource.upper(), "estimated")
+    yield Row(f"{label}: compile, with folding and buffers", seconds, "s", "measured")
+
+
+def _verified(design: gw.Design, x: Tensor) -> float:
+    """The declared interval, which the verified run confirms to a cycle."""
+    for stalls in ("none", "input", "output", "both"):
+        design.verify(x, stalls=stalls)
+    return float(design.interval)
