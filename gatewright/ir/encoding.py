@@ -19,6 +19,9 @@ _ON_MAGNITUDES = {
 }
 """Roundings that treat both signs alike, as they act on magnitudes."""
 
+SHORT_SPAN = 3
+"""Up to so many positions a second shifter costs less than counting the zeros of the whole magnitude."""
+
 
 def significand_code(term: Term, frac: int, format: SignificandFormat, spec: CastSpec) -> Term:
     """The code of ``term`` x 2^-frac in ``format``, rounded and limited as ``spec`` says."""
@@ -61,7 +64,7 @@ def _magnitude_code(
         magnitude, base = magnitude << -base, 0
     width = magnitude.interval.width
     span = width - layout.precision - base
-    if ahead is not None and (flush or span <= 0):
+    if ahead is not None and (flush or span <= SHORT_SPAN):
         magnitude, ahead = magnitude.shift_left_within(ahead, width), None
     if span <= 0:
         units, offset = _rounded(magnitude, negative, base, rounding), None
