@@ -34,12 +34,10 @@ class Interval:
     @staticmethod
     def of(values: Iterable[int] | IntegerArray) -> Interval:
         """The smallest interval that holds all ``values`` (at least one)."""
-        array = np.asarray(values)
+        array = values if isinstance(values, np.ndarray) else np.array(list(values), dtype=object)
         low, high = int(array.min()), int(array.max())
         if array.dtype == object:
-            step = 0
-            for each in array.ravel():
-                step = gcd(step, int(each))
+            step = gcd(*(int(each) for each in array.flat))
         else:
             step = int(np.gcd.reduce(array.ravel().astype(np.int64)))
         return Interval(low, high, abs(step))
