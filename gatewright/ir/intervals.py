@@ -34,10 +34,11 @@ class Interval:
     @staticmethod
     def of(values: Iterable[int] | IntegerArray) -> Interval:
         """The smallest interval that holds all ``values`` (at least one)."""
-        array = values if isinstance(values, np.ndarray) else np.array(list(values), dtype=object)
+        array: IntegerArray = values if isinstance(values, np.ndarray) else np.array(list(values), dtype=object)
         low, high = int(array.min()), int(array.max())
         if array.dtype == object:
-            step = gcd(*(int(each) for each in array.flat))
+            exact: list[int] = array.ravel().tolist()
+            step = gcd(*(int(each) for each in exact))
         else:
             step = int(np.gcd.reduce(array.ravel().astype(np.int64)))
         return Interval(low, high, abs(step))
