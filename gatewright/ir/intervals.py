@@ -34,7 +34,7 @@ class Interval:
     @staticmethod
     def of(values: Iterable[int] | IntegerArray) -> Interval:
         """The smallest interval that holds all ``values`` (at least one)."""
-        array: IntegerArray = values if isinstance(values, np.ndarray) else np.array(list(values), dtype=object)
+        array: IntegerArray = np.asarray(values) if hasattr(values, "dtype") else np.array(list(values), dtype=object)
         low, high = int(array.min()), int(array.max())
         if array.dtype == object:
             exact: list[int] = array.ravel().tolist()
