@@ -117,7 +117,7 @@ def hardware() -> dict[str, float]:
     found: dict[str, float] = {}
     for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
         for benchmark in json.loads(path.read_text()).values():
-            for row in benchmark.get("rows", []):
+            for row in benchmark.get("rows", []) if isinstance(benchmark, dict) else []:
                 head, _, name = row["name"].partition("multiply-accumulate ")
                 if not head and name and row["unit"] == "LUT":
                     found[name] = row["measured"]
