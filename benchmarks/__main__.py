@@ -107,7 +107,8 @@ def main(arguments: list[str]) -> int:
     unknown = sorted(set(options.names) - set(names()))
     if unknown:
         parser.error(f"no benchmark {', '.join(unknown)}; there are: {', '.join(names())}")
-    console, progress = Console(), Console(stderr=True)
+    progress = Console(stderr=True)
+    console = Console() if sys.stdout.isatty() else Console(width=150)
     made, results, failed = table(), dict[str, dict[str, Any]](), list[str]()
     for name in options.names or names():
         rows: list[Row] = []

@@ -60,7 +60,7 @@ def rows() -> Iterator[Row]:
 
 def _rows() -> Iterator[Row]:
     data = fixture()
-    graph = quantised_graph(Jet().eval(), (torch.zeros(2, 16),), FORMATS)
+    _, graph = quantised_graph(Jet().eval(), (torch.zeros(2, 16),), FORMATS)
     integers = legalise(graph).graph
     golden = evaluate(integers, [data["X"]])[0]
     samples = len(data["X"])
