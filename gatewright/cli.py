@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from gatewright import __version__
 from gatewright.diagnostics import GatewrightError, error
 
 if TYPE_CHECKING:
@@ -50,6 +51,22 @@ FpsOption = Annotated[float | None, typer.Option("--fps", help="Samples a second
 BudgetOption = Annotated[
     str | None, typer.Option("--budget", help='Most resources, instead of an interval: "lut=5000,dsp=20".')
 ]
+
+
+def print_version(asked: bool) -> None:
+    """Print the version and end, where ``--version`` asked for it."""
+    if asked:
+        output.print(f"gatewright {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Compile PyTorch models to SystemVerilog that equals the quantised model bit for bit."""
 
 
 @contextmanager

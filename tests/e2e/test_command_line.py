@@ -113,3 +113,9 @@ def test_help_has_examples() -> None:
         code, text = call(command, "--help")
         assert code == 0
         assert "Example: gatewright" in text
+
+
+def test_version() -> None:
+    from gatewright import __version__
+
+    assert call("--version") == (0, f"gatewright {__version__}\n")
