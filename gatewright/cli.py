@@ -61,7 +61,7 @@ def print_version(asked: bool) -> None:
 
 
 @app.callback()
-def main(
+def common_options(
     version: Annotated[
         bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and end.")
     ] = False,

@@ -92,20 +92,31 @@ class MatrixForm:
         """Blocks of results that are computed one after the other."""
         return -(-self.outputs // tile.outputs) if tile.lane_groups == 1 else 1
 
-    def cycles(self, tile: Tile) -> int:
-        """Cycles per sample with this tile."""
+    def words(self, tile: Tile) -> int:
+        """Beats that carry one pixel of the window's source, all groups included."""
+        assert self.window is not None
+        if tile.lane_groups > 1 or self.is_depthwise:
+            return -(-self.groups // tile.lane_groups)
+        return -(-self.window.channels // tile.channels) * self.groups
+
+    def computing(self, tile: Tile) -> int:
+        """Cycles per sample in which the multipliers take a beat."""
         if self.window is None:
             return self.products * self.blocks(tile) * -(-self.inputs // tile.inputs)
-        geometry = self.window.geometry
-        taps = geometry.tap_beats(tile.parallel)
+        beats = self.rows * self.words(tile) * self.window.geometry.tap_beats(tile.parallel)
         if tile.lane_groups > 1 or self.is_depthwise:
-            words = -(-self.groups // tile.lane_groups)
-            blocks = -(-self.outputs // (tile.outputs // tile.lane_groups))
-            computing = self.rows * words * blocks * taps
-        else:
-            words = -(-self.window.channels // tile.channels) * self.groups
-            computing = self.rows * words * self.blocks(tile) * taps
-        return max(computing, geometry.passing_beats(tile.parallel, words))
+            return beats * -(-self.outputs // (tile.outputs // tile.lane_groups))
+        return beats * self.blocks(tile)
+
+    def passing(self, tile: Tile) -> int:
+        """Cycles per sample in which the window takes its source in, lines of padding included; 0 without one."""
+        if self.window is None:
+            return 0
+        return self.window.geometry.passing_beats(tile.parallel, self.words(tile))
+
+    def cycles(self, tile: Tile) -> int:
+        """Cycles per sample with this tile."""
+        return max(self.computing(tile), self.passing(tile))
 
     @property
     def serial_tile(self) -> Tile:
