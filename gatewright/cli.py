@@ -274,6 +274,7 @@ def report(
     interval: IntervalOption = None,
     fps: FpsOption = None,
     budget: BudgetOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")] = False,
 ) -> None:
     """Print the report: per layer resources, interval, latency, and what limits it.
 
@@ -281,7 +282,10 @@ def report(
     """
     with reported():
         design, _, _ = make_design(model, formats, target, clock, interval, fps, budget)
-        output.print(design.report().table())
+        if as_json:
+            output.print(design.report().json(), markup=False, highlight=False, soft_wrap=True)
+        else:
+            output.print(design.report().table())
 
 
 @app.command()

@@ -30,6 +30,17 @@ def check_goals(interval: Any, fps: Any, budget: Any) -> None:
         check_budget(budget)
 
 
+def goal_text(clock_mhz: float, interval: int | None, fps: float | None, budget: Mapping[str, float] | None) -> str:
+    """A checked goal in words."""
+    if interval is not None:
+        return f"a sample every {interval:,} cycles"
+    if fps is not None:
+        return f"{fps:,g} samples/s at {clock_mhz:g} MHz, a sample every {int(clock_mhz * 1e6 // fps):,} cycles"
+    if budget is not None:
+        return f"the fastest within {', '.join(f'{amount:,g} {name}' for name, amount in budget.items())}"
+    return "the smallest design"
+
+
 def _check_interval(interval: Any) -> None:
     if isinstance(interval, bool) or not isinstance(interval, Integral):
         raise error(

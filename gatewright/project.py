@@ -84,7 +84,9 @@ def _write_files(design: Design, folder: Path) -> None:
     hardware, network = design.hardware, design.schedule.network
     hardware.write(folder / "rtl")
     (folder / "gatewright.txt").write_text(f"{design.integer_graph}\n\n{design.schedule.graph}\n")
-    (folder / "report.txt").write_text(f"{design.report()}\n")
+    report = design.report()
+    (folder / "report.txt").write_text(f"{report}\n")
+    (folder / "report.json").write_text(f"{report.json()}\n")
     sources = " ".join(sorted(name for name in hardware.files if name.endswith(".sv")))
     scripts = folder / "synthesis"
     scripts.mkdir()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from gatewright.budget import check_part
 from gatewright.diagnostics import GatewrightError, error
-from gatewright.goals import check_goals
+from gatewright.goals import check_goals, goal_text
 from gatewright.ir.graph import Graph
 from gatewright.ir.intervals import IntegerArray
 from gatewright.ir.streams.folding import Folding, fastest_interval, fold, serial_interval
@@ -31,7 +31,8 @@ class Schedule:
     """A network and its cycles: ``interval`` between samples and ``latency`` of one, as simulated by tokens.
 
     ``graph`` is the integer graph in the form that was lowered. Its inputs and outputs may hold their elements in
-    another order than the model's: ``inputs`` and ``outputs`` tell how these are seen in them.
+    another order than the model's: ``inputs`` and ``outputs`` tell how these are seen in them. ``goal`` is what was
+    asked for, in words.
     """
 
     graph: Graph
@@ -41,6 +42,7 @@ class Schedule:
     latency: int
     inputs: tuple[View, ...] = ()
     outputs: tuple[View, ...] = ()
+    goal: str = ""
 
     def carried(self, codes: Sequence[IntegerArray]) -> list[IntegerArray]:
         """Input codes [samples, ...] of the model in the order in which the ports take them."""
@@ -81,7 +83,8 @@ def schedule(
     arranged = prepared(graph)
     plan = _scheduled(arranged.graph, target, interval, fps, budget)
     check_part(plan.network, target)
-    return replace(plan, inputs=arranged.inputs, outputs=arranged.outputs)
+    goal = goal_text(target.clock_mhz, interval, fps, budget)
+    return replace(plan, inputs=arranged.inputs, outputs=arranged.outputs, goal=goal)
 
 
 def _scheduled(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,11 @@ def test_version() -> None:
     from gatewright import __version__
 
     assert call("--version") == (0, f"gatewright {__version__}\n")
+
+
+def test_report_as_json() -> None:
+    code, text = call("report", f"{MODELS}:make_mlp", *FORMATS, "--fps", "1000000", "--json")
+    assert code == 0, text
+    read = json.loads(text)
+    assert read["goal"] == "1e+06 samples/s at 100 MHz, a sample every 100 cycles"
+    assert read["interval"] <= 100

@@ -97,6 +97,7 @@ def test_write_is_all_or_nothing(mlp: gw.Design, tmp_path: Path) -> None:
         "simulation",
         "synthesis",
         "report.txt",
+        "report.json",
         "gatewright.txt",
     }
     mlp.write(tmp_path / "build")
