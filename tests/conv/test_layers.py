@@ -117,15 +117,37 @@ def test_a_layer_equals_its_hardware(name: str, factor: int) -> None:
     check(design, x)
 
 
-def test_batch_norms_fold_into_convolutions() -> None:
+NORMS: dict[str, tuple[Callable[[], nn.Module], bool]] = {
+    "after convolutions": (
+        lambda: _layers(
+            nn.Conv2d(2, 4, 3, padding=1, bias=False),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.Conv2d(4, 4, 3, groups=4),
+            nn.BatchNorm2d(4),
+        ),
+        True,
+    ),
+    "after a transposed convolution": (
+        lambda: _layers(nn.ConvTranspose2d(2, 4, 3, 2, 1, groups=2), nn.BatchNorm2d(4)),
+        True,
+    ),
+    "before a convolution": (lambda: _layers(nn.BatchNorm2d(2), nn.Conv2d(2, 3, (3, 2), groups=1)), True),
+    "before a padded convolution": (lambda: _layers(nn.BatchNorm2d(2), nn.Conv2d(2, 3, 3, padding=1)), False),
+}
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_batch_norms_fold_into_convolutions(name: str) -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(2, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3, groups=4), nn.BatchNorm2d(4)
-    )
-    model.train()
-    x = torch.randn(8, 2, 7, 6)
+    make, folds = NORMS[name]
+    model = make().train()
+    x = torch.randn(8, 2, 7, 6) + 0.5
     with torch.no_grad():
         model(x)
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.constant_(norm.weight, 0.6)
     design = compiled(model.eval(), x)
-    assert "batch_norm" not in {node.op.name for node in design.graph.nodes}
+    assert ("batch_norm" not in {node.op.name for node in design.graph.nodes}) == folds
     check(design, x[:3])

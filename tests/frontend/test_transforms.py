@@ -60,6 +60,69 @@ def test_batch_norms_that_cannot_fold_stay() -> None:
     assert operator_names(alone) == ["batch_norm", "relu"]
 
 
+def norm2d(channels: int) -> nn.BatchNorm2d:
+    """A batch norm whose every parameter matters."""
+    norm = nn.BatchNorm2d(channels)
+    for each in (norm.weight, norm.bias, norm.running_mean):
+        assert each is not None
+        nn.init.normal_(each)
+    assert norm.running_var is not None
+    nn.init.uniform_(norm.running_var, 0.5, 2.0)
+    return norm
+
+
+BEFORE: dict[str, nn.Module] = {
+    "padded": nn.Conv2d(4, 6, 3, padding=1),
+    "same": nn.Conv2d(4, 6, (2, 3), padding="same", bias=False),
+    "groups": nn.Conv2d(4, 6, (3, 1), (2, 1), (1, 0), groups=2),
+    "depthwise": nn.Conv2d(4, 8, 3, padding=2, dilation=2, groups=4),
+    "transposed": nn.ConvTranspose2d(4, 6, 3, 2, 1, 1),
+    "transposed without bias": nn.ConvTranspose2d(4, 6, (2, 3), (2, 1), bias=False),
+    "transposed groups": nn.ConvTranspose2d(4, 6, 3, 2, groups=2),
+}
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_batch_norms_fold_into_the_convolution_before(name: str) -> None:
+    torch.manual_seed(0)
+    layer = BEFORE[name]
+    channels = layer.out_channels
+    assert isinstance(channels, int)
+    graph = prepared(lambda m, x: m.norm(m.layer(x)), {"layer": layer, "norm": norm2d(channels)}, (2, 4, 6, 5))
+    assert operator_names(graph) == ["conv_transpose" if "transposed" in name else "conv"]
+
+
+AFTER: dict[str, tuple[nn.Module, bool]] = {
+    "plain": (nn.Conv2d(4, 6, 3), True),
+    "pointwise": (nn.Conv2d(4, 6, 1, bias=False), True),
+    "strided groups": (nn.Conv2d(4, 6, (3, 2), 2, groups=2), True),
+    "depthwise": (nn.Conv2d(4, 8, 3, groups=4, bias=False), True),
+    "padded": (nn.Conv2d(4, 6, 3, padding=1), False),
+    "padded behind": (nn.Conv2d(4, 6, (2, 1), padding="same"), False),
+    "transposed": (nn.ConvTranspose2d(4, 6, 2, 2), False),
+}
+
+
+@pytest.mark.parametrize("name", AFTER)
+def test_batch_norms_fold_into_the_convolution_after_unless_it_is_padded(name: str) -> None:
+    torch.manual_seed(0)
+    layer, folds = AFTER[name]
+    graph = prepared(lambda m, x: m.layer(m.norm(x)), {"layer": layer, "norm": norm2d(4)}, (2, 4, 6, 5))
+    assert ("batch_norm" not in operator_names(graph)) == folds
+
+
+def test_a_batch_norm_behind_which_zeros_are_padded_stays() -> None:
+    members = {"norm": norm2d(4), "conv": nn.Conv2d(4, 6, 3)}
+    graph = prepared(lambda m, x: m.conv(nn.functional.pad(m.norm(x), (0, 1, 1, 0))), members, (2, 4, 6, 5))
+    assert operator_names(graph) == ["batch_norm", "pad", "conv"]
+
+
+def test_a_batch_norm_with_a_padded_reader_stays_for_all() -> None:
+    members = {"norm": norm2d(4), "one": nn.Conv2d(4, 2, 3, padding=1), "two": nn.Conv2d(4, 2, 1)}
+    graph = prepared(lambda m, x: m.one(h := m.norm(x)) + m.two(h), members, (2, 4, 6, 5))
+    assert operator_names(graph) == ["batch_norm", "conv", "conv", "add"]
+
+
 def movements(m: nn.Module, x: Tensor) -> Tensor:
     h = x.transpose(1, 2).transpose(1, 2).view(2, 2, 6).reshape(2, 3, 4)
     h = (h.neg()).neg() + 0
