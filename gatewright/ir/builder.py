@@ -39,11 +39,13 @@ class Builder:
 
     @contextmanager
     def at(self, location: Location, hint: str = "") -> Iterator[None]:
-        """Give the values made inside this source location and name."""
+        """Give the values made inside this source location and name, and errors raised inside the location."""
         saved = self._location, self._hint
         self._location, self._hint = location, hint
         try:
             yield
+        except GatewrightError as problem:
+            raise _located(problem, location) from None
         finally:
             self._location, self._hint = saved
 

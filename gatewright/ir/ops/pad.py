@@ -76,12 +76,13 @@ class Pad(Operator):
                 "GW0309",
                 f"pad with {self.fill} in {format}",
                 note=f"{format} does not hold {self.fill}; the nearest that it holds is {float(held):g}",
-                help="pad with a value that the format holds, or cast after the padding",
+                help="pad with a value that the format holds, or use the padding of the convolution or pooling itself",
             )
         return builder.add(replace(self, code=code), value)
 
     def evaluate(self, *arrays: IntegerArray) -> IntegerArray:
-        return np.pad(arrays[0], ((0, 0), *self.amounts), constant_values=self.code)
+        # A Python integer, so that no 64-bit one gets into an array of wider ones.
+        return np.pad(arrays[0], ((0, 0), *self.amounts), constant_values=np.array(self.code, dtype=object))
 
     def torch(self, *arguments: str) -> str:
         flat = [amount for pair in reversed(self.amounts) for amount in pair]

@@ -54,7 +54,8 @@ class Window(Operator):
 
     def evaluate(self, *arrays: IntegerArray) -> IntegerArray:
         amounts = ((0, 0), *self.padding, (0, 0))
-        padded = np.pad(arrays[0], amounts, constant_values=self.fill)
+        # A Python integer, so that no 64-bit one gets into an array of wider ones.
+        padded = np.pad(arrays[0], amounts, constant_values=np.array(self.fill, dtype=object))
         axes = tuple(range(1, self.rank + 1))
         every = np.lib.stride_tricks.sliding_window_view(padded, self.extents, axis=axes)
         strided = every[(slice(None), *(slice(None, None, step) for step in self.stride))]

@@ -68,20 +68,21 @@ def legalise(graph: Graph) -> Legalised:
     for node in graph.nodes:
         if any(operand not in known for operand in node.inputs):
             continue  # an operand already failed; its own message says why
-        with builder.at(node.location, node.output.name):
-            try:
+        try:
+            with builder.at(node.location, node.output.name):
                 operands = [known[operand] for operand in node.inputs]
                 result = legalise_blocks(builder, node, operands)
                 if result is None:
                     result = _legalise_node(builder, node, [values[operand] for operand in node.inputs])
-                if isinstance(result, BlockValue):
-                    blocks[node.output] = result
-                elif isinstance(result, ScaledWeights):
-                    weights[node.output] = result
-                else:
-                    values[node.output] = result
-            except GatewrightError as problem:
-                problems.add(problem)
+        except GatewrightError as problem:
+            problems.add(problem)
+            continue
+        if isinstance(result, BlockValue):
+            blocks[node.output] = result
+        elif isinstance(result, ScaledWeights):
+            weights[node.output] = result
+        else:
+            values[node.output] = result
     problems.raise_if_any()
     for value, name in zip(graph.outputs, graph.output_names, strict=True):
         if value in blocks:
