@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from gatewright.diagnostics import error
-from gatewright.ir.formats import Block, ScalarFormat
+from gatewright.ir.formats import ScalarFormat
 from gatewright.ir.graph import Graph
 from gatewright.ir.targets import Target
-from gatewright.ir.transforms.legalise import Legalised, legalise
+from gatewright.ir.transforms.legalise import Legalised, PortCast, legalise
 from gatewright.ir.types import Value
 from gatewright.ir.verifier import verify
 
@@ -136,24 +136,19 @@ class Design:
 
     def encode(self, *inputs: Any) -> list[Any]:
         """Input tensors or arrays (batch leading) as integer codes [samples, ...] in the ports' formats."""
-        codes: list[Any] = []
-        for value, array in zip(self.graph.inputs, self._arrays(inputs), strict=True):
-            spec = self.input_spec(value)
-            if isinstance(spec.format, Block):
-                block = self.legalised.blocks[value]
-                elements, scales = spec.format.encode(array, None, spec.rounding, spec.overflow)
-                codes += [elements.reshape(-1, *block.elements.shape), scales.reshape(-1, *block.scales.shape)]
-            else:
-                codes.append(spec.format.encode(array, spec.rounding, spec.overflow))
-        return codes
+        given = zip(self.graph.inputs, self._arrays(inputs), strict=True)
+        return [codes for value, array in given for codes in self._port_casts[value].encode(array)]
 
     def input_spec(self, value: Value) -> Any:
         """The cast at an input port."""
+        return next(cast.spec for port, cast in self._port_casts.items() if port.name == value.name)
+
+    @cached_property
+    def _port_casts(self) -> dict[Value, PortCast]:
         from gatewright.diagnostics import Collector
         from gatewright.ir.transforms.legalise import input_casts
 
-        specs = input_casts(self.graph, Collector())
-        return next(spec for port, spec in specs.items() if port.name == value.name)
+        return input_casts(self.graph, Collector())
 
     def decode(self, codes: Iterable[Any]) -> list[Any]:
         """Output codes as float64 arrays [samples, ...]."""

@@ -8,19 +8,21 @@ Without one the window has 32 bits and holds every product of inputs up to 256; 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 
 from gatewright.backends.torch.texts import MOVEMENTS
 from gatewright.diagnostics import Collector, Diagnostic, diagnostic
 from gatewright.frontend.formats_config import Rules
+from gatewright.ir.accumulation import Accumulation
+from gatewright.ir.block_products import BlockOperator
 from gatewright.ir.decoding import decoded_interval
 from gatewright.ir.formats import Block, CastSpec, Exact, Fixed, Format, PowerOfTwo, ScalarFormat
 from gatewright.ir.graph import Graph, Node
 from gatewright.ir.intervals import Interval
-from gatewright.ir.operator import RealArray
+from gatewright.ir.operator import Operator, RealArray
 from gatewright.ir.ops.cast import Cast
-from gatewright.ir.ops.linear import Linear
 from gatewright.ir.types import Value
 
 WINDOW_BITS = 32
@@ -49,7 +51,7 @@ def _with_accumulator(
     problems: Collector,
 ) -> Node:
     op = node.op
-    if not isinstance(op, Linear) or op.accumulator is not None:
+    if not isinstance(op, BlockOperator) or op.accumulation is not None:
         return node
     specs = [_cast_of(value, producer) for value in node.inputs[:2]]
     sizes = {spec.format.sizes[-1] for spec in specs if spec is not None and isinstance(spec.format, Block)}
@@ -61,7 +63,8 @@ def _with_accumulator(
     (size,) = sizes
     spec = rules.for_node("accumulator", node)
     if spec is None:
-        spec = CastSpec(_window(constants.get(node.inputs[1]), size))
+        index = next((index for index, value in enumerate(node.inputs[:2]) if value in constants), 1)
+        spec = CastSpec(_window(constants.get(node.inputs[index]), size, op.block_axis(index)))
     if not isinstance(spec.format, Fixed) or spec.format.frac is None:
         problems.add(
             diagnostic(
@@ -74,7 +77,8 @@ def _with_accumulator(
         )
         return node
     formats = [each.format for each in specs if each is not None]
-    return replace(node, op=replace(op, accumulator=spec, block=size, wide=_is_wide(formats, size)))
+    accumulation = Accumulation(spec, size, _is_wide(formats, size))
+    return replace(node, op=cast(Operator, replace(cast(Any, op), accumulation=accumulation)))
 
 
 def _is_wide(formats: list[Format], size: int) -> bool:
@@ -98,11 +102,11 @@ def _cast_of(value: Value, producer: dict[Value, Node]) -> CastSpec | None:
     return node.op.spec if node is not None and isinstance(node.op, Cast) else None
 
 
-def _window(weights: RealArray | None, size: int) -> Fixed:
+def _window(weights: RealArray | None, size: int, axis: int) -> Fixed:
     """The window whose top holds the largest product of a block of weights with inputs of INPUT_BITS bits."""
     largest = 1.0
     if weights is not None and weights.size:
-        magnitudes = np.abs(weights)
+        magnitudes = np.moveaxis(np.abs(weights), axis, -1)
         sums: RealArray = np.add.reduceat(magnitudes, range(0, magnitudes.shape[-1], size), axis=-1)
         largest = float(sums.max()) or 1.0
     top = int(np.frexp(largest)[1]) + INPUT_BITS

@@ -8,7 +8,8 @@ carries itself are kept, and one directly behind a function becomes the function
 Ports: a model input is cast once, where it enters. Its format is, in this order, the ``input`` role of a
 name rule for the input itself; the one cast that all its readers ask for; the default ``input`` role.
 Readers that ask for another format cast again; where the input has a rule of its own, only readers with
-a rule by name do.
+a rule by name do. A block format is cast where a product reads it, behind reshapes and permutations: only there
+is it known along which axis its blocks lie.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from gatewright.frontend.calibrate import Site, choose_fractions, read_batches
 from gatewright.frontend.constants import constant_arrays, lossless_cast, range_problem
 from gatewright.frontend.formats_config import FormatsArgument, Rules, check_matches, read_formats
 from gatewright.ir.builder import Builder
-from gatewright.ir.formats import CastSpec, Fixed, Real
+from gatewright.ir.formats import Block, CastSpec, Fixed, Real
 from gatewright.ir.graph import Graph, Node
 from gatewright.ir.operator import Operator
 from gatewright.ir.ops.cast import Cast
@@ -91,6 +92,7 @@ class _Planner:
         self.constants = constant_arrays(graph)
         self.state: dict[Value, CastSpec | bool] = {}
         self.named_ports: set[Value] = set()
+        self.waiting: dict[Value, CastSpec] = {}  # ports in a block format, which their readers cast
         self.lacking: list[tuple[Node, int, str]] = []
         self.result = Plan()
 
@@ -124,9 +126,22 @@ class _Planner:
                     )
                 )
         self.state[value] = False
-        if spec is not None and not isinstance(spec.format, Real):
+        if spec is not None and isinstance(spec.format, Block) and self._only_cast(value):
+            self.waiting[value] = spec
+        elif spec is not None and not isinstance(spec.format, Real):
             self.result.ports[value] = spec
             self.state[value] = spec
+
+    def _only_cast(self, value: Value) -> bool:
+        """Whether every reader of a value, behind operators that only move elements, casts it."""
+
+        def casts(node: Node) -> bool:
+            roles = [_role(node, index) for index, operand in enumerate(node.inputs) if operand == value]
+            if isinstance(node.op, MOVEMENTS):
+                return self._only_cast(node.output)
+            return isinstance(node.op, Cast) or None not in roles
+
+        return value not in self.graph.outputs and all(casts(node) for node in self.users[value])
 
     def _readers(self, value: Value) -> tuple[list[CastSpec], list[CastSpec]]:
         """The casts that readers of an input ask for: by rules, and by the model's own cast operators."""
@@ -163,6 +178,8 @@ class _Planner:
         states = [self._plan_operand(position, node, index) for index in range(len(node.inputs))]
         if isinstance(node.op, MOVEMENTS) and self.named_ports.issuperset(node.inputs):
             self.named_ports.add(node.output)
+        if isinstance(node.op, MOVEMENTS) and node.inputs[0] in self.waiting:
+            self.waiting[node.output] = self.waiting[node.inputs[0]]
         self.state[node.output] = _result_state(node, states)
         if op.result_role is not None:
             self._plan_function(node)
@@ -179,7 +196,7 @@ class _Planner:
         if role is None or self._cast_by_model(value):
             return self.state[value]
         rules = self.rules.by_name() if value in self.named_ports else self.rules
-        spec = rules.for_node("input", node)
+        spec = rules.for_node("input", node) or self.waiting.get(value)
         if spec is None:
             if self.state[value] is False:
                 self.lacking.append((node, index, "input"))
@@ -302,15 +319,16 @@ def _resolve(graph: Graph, plan: Plan, calibration: Iterable[Any] | None) -> dic
 def _rebuild(graph: Graph, plan: Plan, chosen: dict[Site, CastSpec]) -> Graph:
     """The graph again, with the planned casts in place."""
     builder = Builder(graph.name)
-    state: dict[Value, CastSpec] = {}
+    state: dict[Value, Cast] = {}
     values: dict[Value, Value] = {}
 
-    def cast(value: Value, old: Value, spec: CastSpec) -> Value:
+    def cast(value: Value, old: Value, spec: CastSpec, axis: int = -1) -> Value:
         resolved = chosen.get((old, spec), spec)
-        if state.get(value) == resolved:
+        op = Cast(resolved, axis) if isinstance(resolved.format, Block) else Cast(resolved)
+        if state.get(value) == op:
             return value
-        result = builder.add(Cast(resolved), value, name=f"{old.name}_cast")
-        state[result] = resolved
+        result = builder.add(op, value, name=f"{old.name}_cast")
+        state[result] = op
         return result
 
     for value in graph.inputs:
@@ -321,13 +339,13 @@ def _rebuild(graph: Graph, plan: Plan, chosen: dict[Site, CastSpec]) -> Graph:
     for position, node in enumerate(graph.nodes):
         with builder.at(node.location, node.output.name):
             operands = [
-                cast(values[old], old, plan.operands[position, index])
+                cast(values[old], old, plan.operands[position, index], node.op.block_axis(index))
                 if (position, index) in plan.operands
                 else values[old]
                 for index, old in enumerate(node.inputs)
             ]
             op = node.op
-            if isinstance(op, Cast) and state.get(operands[0]) == op.spec:
+            if isinstance(op, Cast) and state.get(operands[0]) == op:
                 values[node.output] = operands[0]
                 continue
             if node.output in plan.functions:
@@ -336,19 +354,22 @@ def _rebuild(graph: Graph, plan: Plan, chosen: dict[Site, CastSpec]) -> Graph:
             result = builder.add(op, *operands, name=node.output.name)
             _remember(op, operands, result, state)
             if node.output in plan.outputs:
-                result = cast(result, node.output, plan.outputs[node.output])
+                result = cast(result, node.output, plan.outputs[node.output], op.block_axis(-1))
             values[node.output] = result
     return builder.finish([values[value] for value in graph.outputs], graph.output_names)
 
 
-def _remember(op: Operator, operands: list[Value], result: Value, state: dict[Value, CastSpec]) -> None:
+def _remember(op: Operator, operands: list[Value], result: Value, state: dict[Value, Cast]) -> None:
     """Note the cast that a new value went through last, so that an equal one is not added again."""
-    spec = op.spec if isinstance(op, Cast) else result_cast(op)
-    if spec is None and isinstance(op, MOVEMENTS) and operands:
-        found = {state.get(each) for each in operands}
-        spec = next(iter(found)) if len(found) == 1 else None
-    if spec is not None:
-        state[result] = spec
+    spec = result_cast(op)
+    found = op if isinstance(op, Cast) else None if spec is None else Cast(spec)
+    if found is None and isinstance(op, MOVEMENTS) and operands:
+        casts = {state.get(each) for each in operands}
+        found = next(iter(casts)) if len(casts) == 1 else None
+        # Blocks do not lie along the same axis any more.
+        found = None if found is not None and isinstance(found.spec.format, Block) else found
+    if found is not None:
+        state[result] = found
 
 
 def _with_domains(graph: Graph) -> Graph:

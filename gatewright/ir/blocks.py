@@ -1,65 +1,29 @@
-"""Values in block formats at the integer level: elements and scales as two streams, and products of them.
-
-A product of block formats is, block by block, an exact dot product of elements, then a shift by the
-scales into a fixed-point window by one visible cast, then an exact sum (OCP Microscaling Formats 1.0,
-section 6.2, leaves the accumulation to the implementation; here it is part of the operator).
-"""
+"""Values in block formats made at the integer level: ports, constants, and a quantiser in a stream."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import dataclass, replace
 
 from gatewright.diagnostics import error
 from gatewright.ir.block_division import check_division, element_term, scale_term
+from gatewright.ir.block_products import BlockOperator, Grouped, refused_blocks
+from gatewright.ir.block_values import BlockValue, block_shape, encoded_blocks, with_axis_last
 from gatewright.ir.builder import Builder, interval_of_codes
-from gatewright.ir.casts import cast_term, overflow_term
-from gatewright.ir.decoding import digits, lowest_exponent
+from gatewright.ir.casts import cast_term
+from gatewright.ir.decoding import digits
 from gatewright.ir.encoding import significand_code_of
 from gatewright.ir.expressions import Term
-from gatewright.ir.formats import Block, CastSpec, Exact, Fixed, Format, PowerOfTwo, ScaledSigns, SignificandFormat
+from gatewright.ir.formats import Block, CastSpec, Exact, PowerOfTwo, ScaledSigns, SignificandFormat
 from gatewright.ir.graph import Node
-from gatewright.ir.intervals import IntegerArray, Interval
+from gatewright.ir.intervals import IntegerArray
 from gatewright.ir.ops.cast import Cast
-from gatewright.ir.ops.linear import Linear
 from gatewright.ir.ops.reduce import Reduce
-from gatewright.ir.scaled_weights import ScaledWeights, scaled_linear, scaled_weights
+from gatewright.ir.ops.reshape import Reshape
+from gatewright.ir.scaled_weights import ScaledWeights, scaled_weights
 from gatewright.ir.types import Shape, Type, Value
 
 
-@dataclass(frozen=True, slots=True)
-class BlockValue:
-    """A tensor in a block format along its last axis: codes ``elements`` [..., blocks, size] and
-    ``scales`` [..., blocks, 1]. ``shape`` is the tensor's own.
-    """
-
-    elements: Value
-    scales: Value
-    format: Block
-    shape: Shape
-
-    @property
-    def blocks(self) -> int:
-        """Blocks along the last axis."""
-        return self.elements.shape[-2]
-
-
-def block_shape(format: Block, shape: Shape, role: str) -> Shape:
-    """``shape`` with its last axis split into blocks; GW0380 where they do not fill it."""
-    size = format.sizes[-1]
-    length = shape[-1] if shape else 1
-    if length % size:
-        raise error(
-            "GW0380",
-            f"{role}: blocks of {size} do not fill an axis of {length}",
-            note=f"{format} shares one scale among {size} elements, and hardware sends whole blocks",
-            help=f"pad the axis to {-(-length // size) * size}, or choose a block size that divides {length}",
-        )
-    return (*shape[:-1], length // size, size)
-
-
-def block_input(builder: Builder, name: str, shape: Shape, format: Block) -> BlockValue:
+def block_input(builder: Builder, name: str, shape: Shape, format: Block, axis: int = -1) -> BlockValue:
     """A port in a block format: one stream of elements, and one of scales."""
     if len(format.sizes) > 1:
         raise error(
@@ -67,135 +31,39 @@ def block_input(builder: Builder, name: str, shape: Shape, format: Block) -> Blo
             f"input {name}: {format} has blocks over {len(format.sizes)} axes",
             help="use blocks along one axis for activations; two-dimensional blocks are for weights",
         )
-    split = block_shape(format, shape, f"input {name}")
+    split = block_shape(format, shape, f"input {name}", axis)
     elements = builder.input(name, Type(split, format.element, interval_of_codes(format.element)))
     scale_type = Type((*split[:-1], 1), format.scale, interval_of_codes(format.scale))
-    return BlockValue(elements, builder.input(f"{name}_scale", scale_type), format, shape)
+    return BlockValue(elements, builder.input(f"{name}_scale", scale_type), format, shape, axis)
 
 
-def block_constant(builder: Builder, real: IntegerArray, spec: CastSpec, name: str) -> BlockValue:
+def block_constant(builder: Builder, real: IntegerArray, spec: CastSpec, name: str, axis: int = -1) -> BlockValue:
     """A constant rounded into a block format; tiles over two axes repeat their scale along the rows."""
     format = spec.format
     assert isinstance(format, Block)
-    split = block_shape(format, real.shape, name)
-    codes, scales = format.encode(real, None, spec.rounding, spec.overflow)
-    for axis, size in zip(range(-len(format.sizes), -1), format.sizes[:-1], strict=True):
-        scales = np.repeat(scales, size, axis=axis).take(range(real.shape[axis]), axis=axis)
-    elements = builder.integers(codes.reshape(split), format.element, name)
-    return BlockValue(
-        elements, builder.integers(scales[..., np.newaxis], format.scale, f"{name}_scale"), format, real.shape
-    )
-
-
-# ---- products --------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
-class _Scale:
-    """A scale as mantissa x 2^exponent x 2^lowest, inside an expression."""
-
-    mantissa: Term
-    exponent: Term
-    lowest: int
-
-
-def block_linear(
-    builder: Builder, value: Value | BlockValue, weight: Value | BlockValue, accumulator: CastSpec
-) -> Value:
-    """``value @ weight.T`` where at least one side is in a block format; weight [out, in] is constant."""
-    blocks, size = _common_blocks(value, weight)
-    left = _split(builder, value, blocks, size)
-    right = _split(builder, weight, blocks, size)
-    rows = [f"r{axis}" for axis in range(len(left.shape) - 2)]
-    lead = " ".join(rows)
-    dots = builder.contract(f"{lead} b k, n b k -> {lead} b n".strip(), left, right)
-    scales = [each.scales for each in (value, weight) if isinstance(each, BlockValue)]
-    if isinstance(weight, BlockValue):
-        scales[-1] = _transposed(builder, weight.scales)
-
-    def windowed(dot: Term, *codes: Term) -> Term:
-        parts = [_scale(code, each.format) for code, each in zip(codes, scales, strict=True)]
-        return window_term(dot, lowest_exponent(dots.format), parts, accumulator)
-
-    sums = builder.map(windowed, dots, *scales, format=accumulator.format)
-    if blocks > 1:
-        sums = builder.add(Reduce("sum", (len(rows),)), sums)
-    return builder.reshape(sums, (*left.shape[:-2], right.shape[0]))
-
-
-def _common_blocks(value: Value | BlockValue, weight: Value | BlockValue) -> tuple[int, int]:
-    sizes = [each.format.sizes[-1] for each in (value, weight) if isinstance(each, BlockValue)]
-    if len(set(sizes)) > 1:
-        raise error(
-            "GW0382",
-            f"linear: blocks of {sizes[0]} and of {sizes[1]} meet in one product",
-            note="both sides of a product must change their scale at the same elements",
-            help="choose one block size for input and weight",
-        )
-    length = value.shape[-1] if value.shape else 1
-    return length // sizes[0], sizes[0]
-
-
-def _split(builder: Builder, value: Value | BlockValue, blocks: int, size: int) -> Value:
-    if isinstance(value, BlockValue):
-        return value.elements
-    codes = builder.constant_of(value)
-    shape = (*value.shape[:-1], blocks, size)
-    if codes is None:
-        return builder.reshape(value, shape)
-    return builder.integers(codes.reshape(shape), value.format, value.name)
-
-
-def _transposed(builder: Builder, scales: Value) -> Value:
-    """Scales of a weight [out, blocks, 1] as [blocks, out]."""
-    codes = builder.constant_of(scales)
-    assert codes is not None
-    return builder.integers(codes[..., 0].T, scales.format, scales.name)
-
-
-def _scale(code: Term, format: Format) -> _Scale:
-    parts = digits(code, format)
-    zero = code.builder.constant(0)
-    return _Scale(parts.mantissa, parts.exponent if parts.exponent is not None else zero, parts.lowest)
-
-
-def window_term(dot: Term, lowest: int, scales: list[_Scale], accumulator: CastSpec) -> Term:
-    """``dot`` x 2^lowest times the scales, rounded into the accumulator window.
-
-    Shifts beyond the window on either side give the same result as the last one inside, to which the
-    exponent is limited.
-    """
-    window = accumulator.format
-    assert isinstance(window, Fixed)
-    value, exponent = dot, dot.builder.constant(0)
-    for scale in scales:
-        is_flag = Interval(0, 1).contains(scale.mantissa.interval)
-        value = scale.mantissa.select(value, 0) if is_flag else value * scale.mantissa
-        lowest += scale.lowest
-        if scale.exponent.interval.is_constant:
-            lowest += scale.exponent.interval.low
-        else:
-            exponent = exponent + scale.exponent
-    # value x 2^shift counts in steps of the window.
-    shift = exponent + (lowest + window.fraction_bits)
-    bits = value.interval.width
-    smallest = max(shift.interval.low, -(bits + 1))
-    largest = max(min(shift.interval.high, window.width), smallest)
-    amount = shift.clamp(smallest, largest) - smallest
-    rounded = (value << amount).round(-smallest, accumulator.rounding)
-    low, high = window.code_interval()
-    return overflow_term(rounded, Interval(low, high), accumulator.overflow, window.width, window.signed)
+    block_shape(format, real.shape, name, axis)
+    codes, scales = encoded_blocks(real, spec, axis)
+    elements = builder.integers(codes, format.element, name)
+    return BlockValue(elements, builder.integers(scales, format.scale, f"{name}_scale"), format, real.shape, axis)
 
 
 # ---- quantising in a stream ------------------------------------------------------------------
-def quantise_blocks(builder: Builder, value: Value, spec: CastSpec) -> BlockValue:
+def quantise_blocks(builder: Builder, value: Value, spec: CastSpec, axis: int = -1) -> BlockValue:
     """``value``, exact or fixed-point, rounded into a block format: the scale from each block's largest magnitude."""
     format = spec.format
     assert isinstance(format, Block)
-    split = block_shape(format, value.shape, value.name)
-    blocks = builder.reshape(builder.decoded(value), split)
+    if len(format.sizes) > 1:
+        raise error(
+            "GW0381",
+            f"{value.name}: {format} has blocks over {len(format.sizes)} axes",
+            help="use blocks along one axis for activations; two-dimensional blocks are for weights",
+        )
+    split = block_shape(format, value.shape, value.name, axis)
+    blocks = builder.reshape(with_axis_last(builder, builder.decoded(value), axis), split)
     frac, width = blocks.frac, blocks.interval.magnitude.bit_length()
     if not isinstance(format.scale, PowerOfTwo):
         check_division(format, spec, value.name)
-        return _quantise_by_division(builder, blocks, spec, value.shape)
+        return replace(_quantise_by_division(builder, blocks, spec, value.shape), axis=axis)
     by_magnitude = isinstance(format.element, SignificandFormat)
     if by_magnitude and blocks.interval.signed:
         blocks = builder.map(_sign_and_magnitude, blocks, frac=frac)
@@ -215,7 +83,8 @@ def quantise_blocks(builder: Builder, value: Value, spec: CastSpec) -> BlockValu
 
     amounts = builder.map(shift, together)
     scales = builder.map(scale, together, format=format.scale)
-    return BlockValue(builder.map(element, blocks, amounts, format=format.element), scales, format, value.shape)
+    elements = builder.map(element, blocks, amounts, format=format.element)
+    return BlockValue(elements, scales, format, value.shape, axis)
 
 
 def _quantise_by_division(builder: Builder, blocks: Value, spec: CastSpec, shape: Shape) -> BlockValue:
@@ -291,47 +160,50 @@ def _alignment(width: int, frac: int, format: Block, name: str) -> _Alignment:
 
 
 # ---- the graph's nodes -----------------------------------------------------------------------
-Grouped = Value | BlockValue | ScaledWeights
-"""An operand at the integer level: one value, or several that stand for one tensor."""
-
-
 def legalise_blocks(builder: Builder, node: Node, operands: list[Grouped]) -> Grouped | None:
     """The integer form of a node that makes or reads a value in a block format; None for any other node."""
     op = node.op
     first = operands[0] if operands else None
     if isinstance(op, Cast) and isinstance(op.spec.format, Block | ScaledSigns):
-        return _cast(builder, node, op.spec, first)
+        return _cast(builder, node, op, first)
     if all(isinstance(each, Value) for each in operands):
         return None
-    if isinstance(op, Linear) and isinstance(first, Value) and isinstance(operands[1], ScaledWeights):
-        product = scaled_linear(builder, first, operands[1])
-        return op.with_bias(builder, product, *(each for each in operands[2:] if isinstance(each, Value)))
-    if not isinstance(op, Linear) or op.accumulator is None or _unfit(operands[:2]):
-        raise error(
-            "GW0386",
-            f"{op.name} reads an operand in a block format",
-            location=node.location,
-            note="block formats are for the operands of matrix products",
-            help="cast it to a scalar format, or move the cast directly before the product",
+    if isinstance(op, Reshape) and isinstance(first, BlockValue):
+        return _reshaped(builder, op, first)
+    if not isinstance(op, BlockOperator) or any(isinstance(each, BlockValue) for each in operands[2:]):
+        raise refused_blocks(op)
+    return op.decompose_grouped(builder, *operands)
+
+
+def _reshaped(builder: Builder, op: Reshape, value: BlockValue) -> BlockValue:
+    """The same blocks under another shape, where both shapes are made of whole ones along their last axis."""
+    size = value.format.sizes[-1]
+    if value.axis != -1 or not op.shape or op.shape[-1] % size:
+        raise refused_blocks(
+            op,
+            f"its operand {list(value.shape)} has blocks of {size} along axis {value.axis}, "
+            f"which the shape {list(op.shape)} would cut apart",
         )
-    left, right = (each for each in operands[:2] if not isinstance(each, ScaledWeights))
-    total = block_linear(builder, left, right, op.accumulator)
-    return op.with_bias(builder, total, *(each for each in operands[2:] if isinstance(each, Value)))
+    split = (*op.shape[:-1], op.shape[-1] // size, size)
+    scales = builder.reshape(value.scales, (*split[:-1], 1))
+    return BlockValue(builder.reshape(value.elements, split), scales, value.format, op.shape)
 
 
-def _unfit(operands: list[Grouped]) -> bool:
-    """Whether an operand cannot take part in a product of blocks."""
-    return any(isinstance(each, ScaledWeights) for each in operands)
-
-
-def _cast(builder: Builder, node: Node, spec: CastSpec, value: Grouped | None) -> Grouped:
+def _cast(builder: Builder, node: Node, op: Cast, value: Grouped | None) -> Grouped:
+    spec = op.spec
     if isinstance(value, BlockValue | ScaledWeights):
-        if value.format == spec.format:
+        if value.format == spec.format and getattr(value, "axis", op.axis) == op.axis:
             return value
-        raise error("GW0387", f"a cast from {value.format} to {spec.format} has no hardware", location=node.location)
+        raise error(
+            "GW0387",
+            f"a cast from {value.format} to {spec.format} has no hardware",
+            location=node.location,
+            note="a value in a block format is not taken apart to be quantised again",
+            help="cast the value once, directly before the product that reads it",
+        )
     assert value is not None
     if not value.type.is_real and isinstance(spec.format, Block):
-        return quantise_blocks(builder, value, spec)
+        return quantise_blocks(builder, value, spec, op.axis)
     reals = builder.constant_of(value)
     if reals is None:
         raise error(
@@ -343,4 +215,4 @@ def _cast(builder: Builder, node: Node, spec: CastSpec, value: Grouped | None) -
     source = getattr(getattr(builder.producer(value), "op", None), "source", "")
     if isinstance(spec.format, ScaledSigns):
         return scaled_weights(builder, reals, spec, source or node.output.name)
-    return block_constant(builder, reals, spec, source or node.output.name)
+    return block_constant(builder, reals, spec, source or node.output.name, op.axis)

@@ -88,6 +88,10 @@ class Operator:
         scratch = Builder("scratch")
         return self.decompose(scratch, *(scratch.adopt(value) for value in operands)).type
 
+    def block_axis(self, operand: int) -> int:
+        """The axis, from the end, along which an operand in a block format has its blocks; of the result for -1."""
+        return -1
+
     # ---- meaning ---------------------------------------------------------------------------
     def decompose(self, builder: Builder, *operands: Value) -> Value:
         """Emit primitives for integer operands and return the result; a primitive emits itself."""

@@ -1,11 +1,12 @@
 """Constant weights in scaled binary, ternary and residual-sign formats: signs, and a scale per tensor or channel.
 
-The product is made with the signs alone (one per level); each level's sum is then multiplied by its scale,
-exactly, and the levels are added.
+The product is made with the signs alone, those of all levels beside one another; each level's sum is then
+multiplied by its scale, exactly, and the levels are added.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,15 +22,15 @@ from gatewright.ir.types import Value
 
 @dataclass(frozen=True, slots=True)
 class ScaledWeights:
-    """Per level the codes [out, in] of the element format, and the scales [out] or [1] as exact integers."""
+    """Codes ``signs`` [out x levels, ...] of the element format, ``scales`` [out or 1, levels] as exact integers."""
 
-    levels: tuple[Value, ...]
-    scales: tuple[Value, ...]
+    signs: Value
+    scales: Value
     format: ScaledSigns
 
 
 def scaled_weights(builder: Builder, real: IntegerArray, spec: CastSpec, name: str) -> ScaledWeights:
-    """A constant [out, in] rounded into a scaled format."""
+    """A constant [out, ...] rounded into a scaled format."""
     format = spec.format
     assert isinstance(format, ScaledSigns)
     codes, scales = format.encode(real, 0, spec.rounding, spec.overflow)
@@ -41,32 +42,27 @@ def scaled_weights(builder: Builder, real: IntegerArray, spec: CastSpec, name: s
     spare = max((int(common) & -int(common)).bit_length() - 1, 0)
     frac = -lowest_exponent(format.scale) - spare
     bits = format.element.width
-    levels = [(codes >> (level * bits)) & ((1 << bits) - 1) for level in range(format.levels)]
+    levels = np.stack([(codes >> (level * bits)) & ((1 << bits) - 1) for level in range(format.levels)], axis=1)
     return ScaledWeights(
-        tuple(builder.integers(each, format.element, name) for each in levels),
-        tuple(
-            builder.integers(integers[:, level] >> spare, Exact(frac), f"{name}_scale")
-            for level in range(format.levels)
-        ),
+        builder.integers(levels.reshape(-1, *codes.shape[1:]), format.element, name),
+        builder.integers(integers >> spare, Exact(frac), f"{name}_scale"),
         format,
     )
 
 
-def scaled_linear(builder: Builder, value: Value, weight: ScaledWeights) -> Value:
-    """``value @ weight.T``, exactly."""
-    lead = " ".join(f"r{axis}" for axis in range(len(value.shape) - 1))
-    total: Value | None = None
-    for codes, scale in zip(weight.levels, weight.scales, strict=True):
-        dots = builder.contract(f"{lead} k, n k -> {lead} n", value, codes)
-        product = builder.map(_product, dots, scale, frac=dots.frac + scale.frac)
-        total = product if total is None else builder.map(_sum, total, product, frac=product.frac)
-    assert total is not None
-    return total
+def scaled_product(builder: Builder, weight: ScaledWeights, product: Callable[[Value], Value]) -> Value:
+    """The exact product with scaled weights: ``product`` gives that with the signs, its outputs on the last axis."""
+    from gatewright.ir.ops.reduce import Reduce
+
+    levels = weight.format.levels
+    dots = product(weight.signs)
+    lead, outputs = dots.shape[:-1], dots.shape[-1] // levels
+    dots = builder.reshape(dots, (*lead, outputs, levels))
+    scaled = builder.map(_product, dots, weight.scales, frac=dots.frac + weight.scales.frac)
+    if levels > 1:
+        scaled = builder.add(Reduce("sum", (len(lead) + 1,)), scaled)
+    return builder.reshape(scaled, (*lead, outputs))
 
 
 def _product(first: Term, second: Term) -> Term:
     return first * second
-
-
-def _sum(first: Term, second: Term) -> Term:
-    return first + second

@@ -27,6 +27,7 @@ VERSION = 1
 
 MODULES = (
     "gatewright.diagnostics",
+    "gatewright.ir.accumulation",
     "gatewright.ir.expressions",
     "gatewright.ir.formats",
     "gatewright.ir.intervals",

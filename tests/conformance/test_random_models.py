@@ -52,8 +52,7 @@ def checked_member(seed: int, number: int) -> Member:
     inputs = draw_inputs(model, SAMPLES, seed + 1)
     specs = input_casts(graph, Collector())
     codes = [
-        spec.format.encode(real.double().numpy(), spec.rounding, spec.overflow)  # type: ignore[attr-defined]
-        for spec, real in zip(specs.values(), inputs, strict=True)
+        codes for port, real in zip(specs.values(), inputs, strict=True) for codes in port.encode(real.double().numpy())
     ]
     expected = golden.evaluate(integers, codes)
     with torch.no_grad():

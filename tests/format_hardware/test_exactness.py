@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import gatewright as gw
-from gatewright.backends.torch.helpers import block_linear
+from gatewright.backends.torch.block_products import block_linear
 from gatewright.ir.builder import Builder, interval_of_codes
 from gatewright.ir.decoding import decoded_integers
 from gatewright.ir.formats import Fixed, Rounding, ScalarFormat, parse_format

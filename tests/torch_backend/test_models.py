@@ -85,8 +85,9 @@ def check(graph: Graph, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> 
     integers = legalise(graph).graph
     specs = input_casts(graph, Collector())
     codes = [
-        specs[value].format.encode(each.double().numpy(), specs[value].rounding, specs[value].overflow)  # type: ignore[attr-defined]
+        codes
         for value, each in zip(graph.inputs, inputs, strict=True)
+        for codes in specs[value].encode(each.double().numpy())
     ]
     with torch.no_grad():
         found = module(*inputs)

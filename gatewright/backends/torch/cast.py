@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from gatewright.backends.torch.codecs import Codec, make_codec
-from gatewright.ir.formats import CastSpec, Exact, Fixed, Overflow, Real, Rounding, parse_cast
+from gatewright.ir.block_values import block_axes
+from gatewright.ir.formats import Block, CastSpec, Exact, Fixed, Overflow, Real, Rounding, parse_cast
 
 FLOAT32_BITS = 24
 """Codes of up to this many bits are exact in float32."""
@@ -53,8 +54,8 @@ def result_dtype(spec: str) -> torch.dtype | None:
     return torch.float32 if fits_float32(found) else torch.float64
 
 
-def cast_values(value: Tensor, spec: CastSpec) -> Tensor:
-    """``value`` rounded into ``spec.format``, as reals of the same dtype (at least float32).
+def cast_values(value: Tensor, spec: CastSpec, axis: int = -1) -> Tensor:
+    """``value`` rounded into ``spec.format``, as reals of the same dtype (at least float32); blocks lie along ``axis``.
 
     NaN stays NaN, so that a diverging training shows; hardware codes have none.
     """
@@ -74,13 +75,14 @@ def cast_values(value: Tensor, spec: CastSpec) -> Tensor:
     if isinstance(format, Exact):
         codes = _rounded(_scaled(value.double(), format.frac), spec.rounding)
         return (codes * 2.0**-format.frac).to(value.dtype)
-    return _codec(spec).quantize(value)
+    return block_codec(spec, axis).quantize(value)
 
 
 @lru_cache(maxsize=256)
-def _codec(spec: CastSpec) -> Codec:
-    """How tensors are cast to a format other than fixed point; blocks lie along the last axis."""
-    return make_codec(spec.format, None, spec.rounding, spec.overflow)
+def block_codec(spec: CastSpec, axis: int = -1) -> Codec:
+    """How tensors are cast to a format other than fixed point; blocks lie along ``axis``, from the end."""
+    axes = block_axes(spec.format, axis) if isinstance(spec.format, Block) else None
+    return make_codec(spec.format, axes, spec.rounding, spec.overflow)
 
 
 def _is_fast(value: Tensor, format: Fixed, spec: CastSpec) -> bool:
@@ -164,34 +166,34 @@ def _limited(codes: Tensor, low: int, high: int, overflow: Overflow) -> Tensor:
 
 
 @torch.library.custom_op("gatewright::cast", mutates_args=())
-def cast_operator(value: Tensor, spec: str) -> Tensor:
+def cast_operator(value: Tensor, spec: str, axis: int = -1) -> Tensor:
     """``value`` rounded into the format that ``spec`` names (``"fixed<8,4> half_even saturate"``)."""
-    return cast_values(value, parsed(spec))
+    return cast_values(value, parsed(spec), _from_end(value, axis))
 
 
 @cast_operator.register_fake
-def _cast_fake(value: Tensor, spec: str) -> Tensor:  # pyright: ignore[reportUnusedFunction]
+def _cast_fake(value: Tensor, spec: str, axis: int = -1) -> Tensor:  # pyright: ignore[reportUnusedFunction]
     return torch.empty_like(value, dtype=value.dtype if value.dtype in _FLOATS else torch.float32)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Tensor, str], output: Tensor) -> None:
-    value, spec = inputs
-    ctx.spec = parsed(spec)
+def _setup_context(ctx: Any, inputs: tuple[Tensor, str, int], output: Tensor) -> None:
+    value, spec, axis = inputs
+    ctx.spec, ctx.axis = parsed(spec), _from_end(value, axis)
     ctx.save_for_backward(value)
 
 
-def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
     (value,) = ctx.saved_tensors
-    return straight_through(gradient, value, ctx.spec).to(value.dtype), None
+    return straight_through(gradient, value, ctx.spec, ctx.axis).to(value.dtype), None, None
 
 
-def straight_through(gradient: Tensor, value: Tensor, spec: CastSpec) -> Tensor:
+def straight_through(gradient: Tensor, value: Tensor, spec: CastSpec, axis: int = -1) -> Tensor:
     """``gradient`` where ``value`` rounds into the range of the format, zero where it was clipped."""
     format = spec.format
     if isinstance(format, Real | Exact) or spec.overflow == Overflow.WRAP:
         return gradient
     if not isinstance(format, Fixed):
-        return gradient * _codec(spec).inside(value).to(gradient.dtype)
+        return gradient * block_codec(spec, axis).inside(value).to(gradient.dtype)
     low, high = format.code_interval()
     step = 2.0**-format.fraction_bits
     inside = (value >= (low - 0.5) * step) & (value <= (high + 0.5) * step)
@@ -201,19 +203,26 @@ def straight_through(gradient: Tensor, value: Tensor, spec: CastSpec) -> Tensor:
 cast_operator.register_autograd(_backward, setup_context=_setup_context)
 
 
-def cast(value: Tensor, spec: str) -> Tensor:
+def _from_end(value: Tensor, axis: int) -> int:
+    """``axis`` of ``value`` counted from the end."""
+    return axis if axis < 0 else axis - value.ndim
+
+
+def cast(value: Tensor, spec: str, axis: int = -1) -> Tensor:
     """``value`` rounded into the format of ``spec``; float32 where that holds the format, else float64.
+
+    A block format has its blocks along ``axis``: for a convolution's operands that is the axis of the channels.
 
     While a model is exported, the dtype stays as it is: the exported program is read, not run.
     """
     if torch.compiler.is_exporting():
-        return cast_operator(value, spec)
+        return cast_operator(value, spec, axis)
     wanted = result_dtype(spec)
     if wanted is None:
         return value
     value = value.double() if wanted == torch.float64 else value
     if torch.compiler.is_compiling() or (torch.is_grad_enabled() and value.requires_grad):
-        result = cast_operator(value, spec)
+        result = cast_operator(value, spec, axis)
     else:
-        result = cast_values(value, parsed(spec))
+        result = cast_values(value, parsed(spec), _from_end(value, axis))
     return result if result.dtype == wanted else result.to(wanted)

@@ -76,7 +76,7 @@ def _run_node(
         # What is computed from parameters alone is in float64, so that its rounding is the hardware's.
         operands = [each.to(dtype) if each.dtype == torch.float64 else each for each in operands]
     if isinstance(op, Cast):
-        return cast_values(operands[0], op.spec)
+        return cast_values(operands[0], op.spec, op.axis)
     arguments = [f"a{index}" for index in range(len(operands))]
     result = _compiled(operation_text(node, arguments, streams), len(operands))(*operands)
     spec = result_cast(op)

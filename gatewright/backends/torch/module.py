@@ -50,7 +50,7 @@ class Module(Container):
 
     def __init__(self) -> None:
         super().__init__()
-        self._quantised: dict[tuple[int, str], tuple[Tensor, int, int, Tensor]] = {}
+        self._quantised: dict[tuple[int, str, int], tuple[Tensor, int, int, Tensor]] = {}
         self._regions: tuple[Region, ...] = ()
         self.inference: Inference | None = None
 
@@ -67,16 +67,19 @@ class Module(Container):
         else:
             owner.register_buffer(name, torch.zeros(tuple(shape)), persistent=saved)
 
-    def quantised(self, parameter: Tensor, spec: str) -> Tensor:
-        """``parameter`` cast as ``spec`` says; kept while it does not change and no gradient is wanted."""
+    def quantised(self, parameter: Tensor, spec: str, axis: int = -1) -> Tensor:
+        """``parameter`` cast as ``spec`` says (blocks along ``axis``).
+
+        It is kept while the parameter does not change and no gradient is wanted.
+        """
         if torch.compiler.is_compiling() or self.training or torch.is_grad_enabled():
-            return cast(parameter, spec)
-        key = (id(parameter), spec)
+            return cast(parameter, spec, axis)
+        key = (id(parameter), spec, axis)
         version = 0 if parameter.is_inference() else parameter._version
         kept = self._quantised.get(key)
         if kept is not None and kept[0] is parameter and kept[1:3] == (version, parameter.data_ptr()):
             return kept[3]
-        result = cast(parameter, spec)
+        result = cast(parameter, spec, axis)
         self._quantised[key] = (parameter, version, parameter.data_ptr(), result)
         return result
 

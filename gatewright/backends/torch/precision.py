@@ -7,18 +7,18 @@ A node is exact in float32 where every integer that it can make, partial sums in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gatewright.backends.torch.cast import fits_float32
 from gatewright.backends.torch.texts import result_cast
 from gatewright.diagnostics import GatewrightError
+from gatewright.ir.block_products import BlockOperator
 from gatewright.ir.builder import Builder, interval_of_codes
 from gatewright.ir.formats import CastSpec, Exact, Fixed, Format, GroupFormat, ScalarFormat, SignificandFormat
 from gatewright.ir.graph import Graph, Node
 from gatewright.ir.intervals import Interval
 from gatewright.ir.ops.cast import Cast
 from gatewright.ir.ops.constant import Constant
-from gatewright.ir.ops.linear import Linear
 from gatewright.ir.ops.map import Map
 from gatewright.ir.types import Type, Value
 
@@ -70,7 +70,7 @@ def _of_node(node: Node, operands: list[Precision]) -> Precision:
     if spec is not None:
         source = operands[0] if operands else Precision(Type(shape))
         return of_format(shape, spec.format, _narrowed(op, source))
-    if isinstance(op, Linear) and op.accumulator is not None:
+    if isinstance(op, BlockOperator) and op.accumulation is not None:
         return _of_block_product(node, op, operands)
     if any(each.is_real for each in operands):
         return Precision(Type(shape))
@@ -90,20 +90,21 @@ def _of_node(node: Node, operands: list[Precision]) -> Precision:
     return Precision(result.type, max(dtypes, key=("float32", "float64", "wide").index))
 
 
-def _of_block_product(node: Node, op: Linear, operands: list[Precision]) -> Precision:
+def _of_block_product(node: Node, op: BlockOperator, operands: list[Precision]) -> Precision:
     """The sum of the windows of all blocks, and the bias: float64 holds it."""
-    assert op.accumulator is not None
-    window = op.accumulator.format
-    assert isinstance(window, Fixed)
-    blocks = node.inputs[0].shape[-1] // op.block
-    builder = Builder("scratch")
-    interval = interval_of_codes(window).scaled(blocks)
-    total = builder.adopt(Value("total", Type(node.output.shape, Exact(window.fraction_bits), interval)))
+    settings = op.accumulate
     if any(each.is_real for each in operands[2:]):
         return Precision(Type(node.output.shape))
-    bias = [builder.adopt(Value("bias", each.type)) for each in operands[2:]]
+    blocks = op.terms(*(value.shape for value in node.inputs)) // settings.size
+    builder = Builder("scratch")
+    interval = interval_of_codes(settings.window).scaled(blocks)
+    # Only the integers matter here, not where they stand.
+    one = (1,)
+    total = builder.adopt(Value("total", Type(one, Exact(settings.window.fraction_bits), interval)))
+    bias = [builder.adopt(Value("bias", replace(each.type, shape=one))) for each in operands[2:]]
     result = op.with_bias(builder, total, *bias)
-    return Precision(result.type, max("float64", _dtype(result.interval.magnitude, result.format)))
+    dtype = max("float64", _dtype(result.interval.magnitude, result.format))
+    return Precision(replace(result.type, shape=node.output.shape), dtype)
 
 
 def _narrowed(op: object, source: Precision) -> Interval | None:

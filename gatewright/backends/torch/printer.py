@@ -179,7 +179,7 @@ def _wide_text(state: _State, value: Value, approximate: str) -> str:
 def _cast_text(state: _State, node: Node, op: Cast, operand: str) -> str:
     producer = state.producer.get(node.inputs[0])
     if producer is not None and isinstance(producer.op, Constant) and operand.startswith("self."):
-        return f'self.quantised({operand}, "{op.spec}")'
+        return f"self.quantised({operand}, {op.settings()})"
     return op.torch(operand)
 
 

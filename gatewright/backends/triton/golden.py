@@ -8,14 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatewright.backends.torch.codecs import make_codec
+from gatewright.backends.torch.cast import block_codec
 from gatewright.backends.triton.convert import EncodeKernel, decode
 from gatewright.backends.triton.load import HEADER
 from gatewright.backends.triton.program import Codes, Program
 from gatewright.diagnostics import Collector
-from gatewright.ir.formats import Block, CastSpec, ScalarFormat
+from gatewright.ir.block_values import block_shape
+from gatewright.ir.formats import Block, ScalarFormat
 from gatewright.ir.graph import Graph
-from gatewright.ir.transforms.legalise import Legalised, input_casts
+from gatewright.ir.ops.permute import Permute
+from gatewright.ir.ops.reshape import Reshape
+from gatewright.ir.transforms.legalise import Legalised, PortCast, input_casts
 from gatewright.ir.types import Value
 from gatewright.kernels.arguments import check_devices, check_shape
 
@@ -27,12 +30,13 @@ class GoldenProgram:
         self.ports = graph.inputs
         self.program = Program(legalised.graph)
         self.outputs = legalised.graph.outputs
-        specs = input_casts(graph, Collector())
-        self._specs: dict[Value, CastSpec] = dict(specs)
-        self._blocks = {value: legalised.blocks[value] for value in graph.inputs if value in legalised.blocks}
-        self._encoders = {
-            value: EncodeKernel(value.name, spec) for value, spec in specs.items() if value not in self._blocks
-        }
+        self._ports_in_blocks: dict[Value, PortCast] = {}
+        self._encoders: dict[Value, EncodeKernel] = {}
+        for value, port in input_casts(graph, Collector()).items():
+            if isinstance(port.spec.format, Block):
+                self._ports_in_blocks[value] = port
+            else:
+                self._encoders[value] = EncodeKernel(value.name, port.spec)
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The outputs as float64 tensors [batch, ...] on the inputs' device, for real inputs, batch leading.
@@ -52,15 +56,10 @@ class GoldenProgram:
         """The codes of the integer graph's inputs; a block format's are its elements and its scales."""
         codes: list[Codes] = []
         for value, reals in zip(self.ports, inputs, strict=True):
-            if value not in self._blocks:
+            if value in self._encoders:
                 codes.append(self._encoders[value](reals))
-                continue
-            spec, block = self._specs[value], self._blocks[value]
-            assert isinstance(spec.format, Block)
-            codec = make_codec(spec.format, None, spec.rounding, spec.overflow)
-            elements, scales = codec.encode(reals)
-            assert scales is not None
-            codes += [elements.reshape(-1, *block.elements.shape), scales.reshape(-1, *block.scales.shape)]
+            else:
+                codes += _blocks(self._ports_in_blocks[value], reals)
         return codes
 
     def source(self, batch: int = 1024) -> str:
@@ -68,6 +67,24 @@ class GoldenProgram:
         ports = [each.source.text for each in self._encoders.values() if each.source is not None]
         text = self.program.source(batch)
         return "\n\n".join([HEADER, *ports, text.removeprefix(HEADER).lstrip()])
+
+
+def _blocks(port: PortCast, reals: Tensor) -> list[Codes]:
+    """Elements and scales of an input in a block format."""
+    format = port.spec.format
+    assert isinstance(format, Block)
+    for op in port.moves:
+        reals = reals.reshape(reals.shape[0], *op.shape) if isinstance(op, Reshape) else _permuted(reals, op)
+    elements, scales = block_codec(port.spec, port.axis).encode(reals)
+    assert scales is not None
+    split = block_shape(format, port.shape, "input", port.axis)
+    elements, scales = (each.movedim(port.axis, -1) for each in (elements, scales))
+    return [elements.reshape(-1, *split), scales.reshape(-1, *split[:-1], 1)]
+
+
+def _permuted(reals: Tensor, op: object) -> Tensor:
+    assert isinstance(op, Permute)
+    return reals.permute(0, *(axis + 1 for axis in op.order))
 
 
 def _scalar(value: Value) -> ScalarFormat:

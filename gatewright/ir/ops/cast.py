@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gatewright.ir.formats import CastSpec, ScalarFormat, parse_cast
+from gatewright.ir.block_values import check_axis
+from gatewright.ir.formats import Block, CastSpec, ScalarFormat, parse_cast
 from gatewright.ir.intervals import IntegerArray
 from gatewright.ir.operator import Operator, Sample, register
 from gatewright.ir.types import Shape, Value
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 @register
 @dataclass(frozen=True, slots=True)
 class Cast(Operator):
-    """The operand rounded into ``spec.format``."""
+    """The operand rounded into ``spec.format``; its blocks, if it has any, lie along ``axis``, from the end."""
 
     spec: CastSpec
+    axis: int = -1
 
     name = "cast"
     takes_codes = True
@@ -33,7 +35,12 @@ class Cast(Operator):
 
     @classmethod
     def from_aten(cls, call: AtenCall) -> Value:
-        return call.builder.add(cls(parse_cast(call["spec"])), call.value("value"))
+        spec, value = parse_cast(call["spec"]), call.value("value")
+        if not isinstance(spec.format, Block):
+            return call.builder.add(cls(spec), value)
+        axis = call.axis(value, int(call["axis"])) - len(value.shape)
+        check_axis(spec.format, len(value.shape), axis, "cast")
+        return call.builder.add(cls(spec, axis), value)
 
     def decompose(self, builder: Builder, *operands: Value) -> Value:
         return builder.cast(operands[0], self.spec)
@@ -44,10 +51,14 @@ class Cast(Operator):
         return format.decode(format.encode(arrays[0], self.spec.rounding, self.spec.overflow))
 
     def torch(self, *arguments: str) -> str:
-        return f'gw.cast({arguments[0]}, "{self.spec}")'
+        return f"gw.cast({arguments[0]}, {self.settings()})"
+
+    def settings(self) -> str:
+        """The arguments of a cast in PyTorch behind the tensor."""
+        return f'"{self.spec}"' + ("" if self.axis == -1 else f", {self.axis}")
 
     def text(self) -> str:
-        return f"to {self.spec}"
+        return f"to {self.spec}" + ("" if self.axis == -1 else f" along axis {self.axis}")
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:

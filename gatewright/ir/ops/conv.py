@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from gatewright.diagnostics import error
+from gatewright.ir.accumulation import Accumulation
+from gatewright.ir.block_products import BlockOperator, Factor, Grouped, factor, sum_of_blocks
+from gatewright.ir.block_values import BlockValue
 from gatewright.ir.decoding import has_zero
-from gatewright.ir.expressions import Term
-from gatewright.ir.operator import Operator, Sample, register
+from gatewright.ir.formats import ScalarFormat
+from gatewright.ir.operator import Sample, register
 from gatewright.ir.ops.window import Window
+from gatewright.ir.scaled_weights import ScaledWeights, scaled_product
 from gatewright.ir.spatial import Pairs, channels_first, channels_last, per_axis, positions, same_padding
 from gatewright.ir.types import Shape, Value
 
@@ -23,16 +30,18 @@ LETTERS = ("a", "b")
 
 @register
 @dataclass(frozen=True, slots=True)
-class Conv(Operator):
+class Conv(BlockOperator):
     """``[channels, *spatial]`` with a weight ``[out, channels / groups, *kernel]`` and a bias that may be absent.
 
-    ``padding`` holds (before, after) of zeros for every spatial axis.
+    ``padding`` holds (before, after) of zeros for every spatial axis. Operands in a block format have their
+    blocks along the channels: one for each position and run of ``size`` channels.
     """
 
     stride: tuple[int, ...]
     padding: Pairs
     dilation: tuple[int, ...]
     groups: int = 1
+    accumulation: Accumulation | None = None
 
     name = "conv"
     takes_codes = True
@@ -86,42 +95,107 @@ class Conv(Operator):
             pairs = tuple((each, each) for each in per_axis(padding, rank, 0))
         return call.builder.add(cls(stride, pairs, dilation, int(call["groups"])), *operands)
 
+    def block_axis(self, operand: int) -> int:
+        return -1 - self.rank
+
+    def terms(self, *shapes: Shape) -> int:
+        return prod(shapes[1][1:])
+
     def decompose(self, builder: Builder, *operands: Value) -> Value:
-        value, weight = operands[0], operands[1]
-        if any(amounts != (0, 0) for amounts in self.padding) and not has_zero(value.format):
+        return self._completed(builder, self._product(builder, operands[0], operands[1]), *operands[2:])
+
+    def decompose_grouped(self, builder: Builder, *operands: Grouped) -> Value:
+        value, weight, *bias = operands
+        if isinstance(value, Value) and isinstance(weight, ScaledWeights):
+            total = scaled_product(builder, weight, lambda signs: self._product(builder, value, signs))
+        else:
+            total = self.product_of_blocks(builder, operands)
+        return self._completed(builder, total, *(each for each in bias if isinstance(each, Value)))
+
+    def _product(self, builder: Builder, value: Value, weight: Value) -> Value:
+        """The sums of products, channels last."""
+        if self._is_padded and not has_zero(value.format):
             value = builder.decoded(value)
         kernel, outputs = weight.shape[2:], weight.shape[0]
         value = channels_last(builder, value)
-        is_point = all(
-            (size, step, amounts) == (1, 1, (0, 0))
-            for size, step, amounts in zip(kernel, self.stride, self.padding, strict=True)
-        )
+        is_point = self._is_point(kernel)
         if not is_point:
-            value = builder.add(Window(kernel, self.stride, self.padding, self.dilation), value)
+            value = self._windows(builder, value, kernel)
         spatial = value.shape[: self.rank]
         rows = " ".join(f"r{axis}" for axis in range(self.rank))
         taps = "" if is_point else " ".join(LETTERS[: self.rank])
         weight = _without_taps(builder, weight) if is_point else weight
         if self.groups == 1:
-            total = builder.contract(f"{rows} {taps} c, n c {taps} -> {rows} n", value, weight)
-        else:
-            each = value.shape[-1] // self.groups
-            value = builder.reshape(value, (*value.shape[:-1], self.groups, each))
-            weight = _reshaped(builder, weight, (self.groups, outputs // self.groups, *weight.shape[1:]))
-            total = builder.contract(f"{rows} {taps} g c, g n c {taps} -> {rows} g n", value, weight)
-            total = builder.reshape(total, (*spatial, outputs))
-        if len(operands) == 3:
-            offset = builder.decoded(operands[2])
-            (shift_total, shift_bias), frac = builder.align(total, offset)
+            return builder.contract(f"{rows} {taps} c, n c {taps} -> {rows} n", value, weight)
+        each = value.shape[-1] // self.groups
+        value = builder.reshape(value, (*value.shape[:-1], self.groups, each))
+        weight = _reshaped(builder, weight, (self.groups, outputs // self.groups, *weight.shape[1:]))
+        total = builder.contract(f"{rows} {taps} g c, g n c {taps} -> {rows} g n", value, weight)
+        return builder.reshape(total, (*spatial, outputs))
 
-            def add_bias(total: Term, bias: Term) -> Term:
-                return shift_total(total) + shift_bias(bias)
+    def block_product(self, builder: Builder, left: Value | BlockValue, right: Value | BlockValue) -> Value:
+        """One block for every kernel position and run of channels; channels last."""
+        settings = self.accumulate
+        outputs, channels, *kernel = right.shape
+        check_groups(self, channels, settings.size)
+        axis = self.block_axis(0)
+        value = left
+        if isinstance(left, Value) and self._is_padded and not has_zero(left.format):
+            value = builder.decoded(left)
+        names = [*(f"r{axis}" for axis in range(self.rank)), *LETTERS[: self.rank], "g", "j", "k"]
+        stream = factor(builder, " ".join([*names[: self.rank], "j", "k"]), value, settings.size, axis)
+        blocks = (self.groups, channels // settings.size, settings.size)
+        stream = self._block_windows(builder, stream, tuple(kernel), " ".join(names), blocks)
+        taps = " ".join(LETTERS[: self.rank])
+        weight = factor(builder, f"n {taps} j k", right, settings.size, axis)
+        grouped = (self.groups, outputs // self.groups, *kernel, *blocks[1:])
+        weight = weight.renamed(builder, f"g n {taps} j k", grouped)
+        total = sum_of_blocks(builder, stream, weight, f"{taps} j", settings.spec)
+        return builder.reshape(total, (*total.shape[: self.rank], outputs))
 
-            total = builder.map(add_bias, total, offset, frac=frac)
-        return channels_first(builder, total)
+    def _block_windows(
+        self, builder: Builder, side: Factor, kernel: tuple[int, ...], names: str, blocks: Shape
+    ) -> Factor:
+        """Elements and scales under every position of the kernel, under ``names``; padding is zero in both."""
+        spatial = side.elements.shape[: self.rank]
+        scales = side.scales
+        element_zero, scale_zero = 0, 0
+        if self._is_padded and not has_zero(side.elements.format):
+            scale_zero = zero_scale(scales, side.elements)
+        elements = builder.reshape(side.elements, (*spatial, prod(blocks)))
+        if not self._is_point(kernel):
+            elements = self._windows(builder, elements, kernel, element_zero)
+            scales = None if scales is None else self._windows(builder, scales, kernel, scale_zero)
+        positions = elements.shape[: self.rank]
+        ones = (*positions, *kernel, *blocks)
+        return Factor(
+            tuple(names.split()),
+            builder.reshape(elements, ones),
+            None if scales is None else builder.reshape(scales, ones[:-1]),
+        )
+
+    @property
+    def _is_padded(self) -> bool:
+        return any(amounts != (0, 0) for amounts in self.padding)
+
+    def _is_point(self, kernel: Sequence[int]) -> bool:
+        """Whether every element is a window by itself."""
+        return all(
+            (size, step, amounts) == (1, 1, (0, 0))
+            for size, step, amounts in zip(kernel, self.stride, self.padding, strict=True)
+        )
+
+    def _windows(self, builder: Builder, value: Value, kernel: Sequence[int], fill: int = 0) -> Value:
+        return builder.add(Window(tuple(kernel), self.stride, self.padding, self.dilation, fill), value)
+
+    def _completed(self, builder: Builder, total: Value, *bias: Value) -> Value:
+        """The result, channels first, from the sums of products and a bias that may be absent."""
+        return channels_first(builder, self.with_bias(builder, total, *bias))
 
     def torch(self, *arguments: str) -> str:
         value, *parameters = arguments
+        if self.accumulation is not None:
+            return self._blocks_in_torch(self.accumulation, *arguments)
         padding = tuple(before for before, _ in self.padding)
         if any(before != after for before, after in self.padding):
             flat = [amount for pair in reversed(self.padding) for amount in pair]
@@ -129,6 +203,15 @@ class Conv(Operator):
         bias = parameters[1] if len(parameters) == 2 else "None"
         settings = f"{self.stride}, {padding}, {self.dilation}, {self.groups}"
         return f"F.conv{self.rank}d({value}, {parameters[0]}, {bias}, {settings})"
+
+    def _blocks_in_torch(self, accumulation: Accumulation, value: str, weight: str, *bias: str) -> str:
+        settings = f"{self.stride}, {self.padding}, {self.dilation}, {self.groups}, {accumulation.arguments()}"
+        product = f"gw.block_conv({value}, {weight}, {settings})"
+        return " + ".join([product, *(f"{each}[:{', None' * self.rank}]" for each in bias)])
+
+    def text(self) -> str:
+        pairs = " ".join(f"{name}={getattr(self, name)}" for name in ("stride", "padding", "dilation", "groups"))
+        return pairs if self.accumulation is None else f"{pairs} {self.accumulation.text()}"
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
@@ -153,3 +236,38 @@ def _reshaped(builder: Builder, value: Value, shape: Shape) -> Value:
 def _without_taps(builder: Builder, weight: Value) -> Value:
     """The weight of a kernel of one element as [out, channels]."""
     return _reshaped(builder, weight, weight.shape[:2])
+
+
+def check_groups(op: Conv, channels: int, size: int) -> None:
+    """GW0380 where blocks do not fill the channels that one result sums."""
+    if channels % size == 0:
+        return
+    raise error(
+        "GW0380",
+        f"conv: blocks of {size} do not fill the {channels} channels of one of its {op.groups} groups",
+        note=f"a result sums {channels} channels of every kernel position, and a block that reaches beyond them "
+        "has elements of another result's sum",
+        help="use a scalar format for this layer, or a block size that divides the channels of a group"
+        + (f", such as {channels}" if channels > 1 else ""),
+    )
+
+
+def zero_scale(scales: Value | None, elements: Value) -> int:
+    """The code of a scale that makes a block zero whose elements cannot be: zero itself, or NaN, which counts as it.
+
+    Raises GW0353 where the scale's format has neither.
+    """
+    assert scales is not None
+    format, element = scales.format, elements.format
+    assert isinstance(format, ScalarFormat) and isinstance(element, ScalarFormat)
+    if has_zero(format):
+        return 0
+    if format.has_nan:
+        return int(format.encode(np.asarray([np.nan]))[0])
+    raise error(
+        "GW0353",
+        f"conv: zero padding needs a zero, and blocks of {element} with a scale in {format} have none",
+        note=f"an element is at least {element.smallest_positive}, a scale at least {format.smallest_positive}, "
+        "and no code of the scale is NaN",
+        help="use an element format with a zero, such as e2m1, or a scale with NaN, such as e8m0, or no padding",
+    )

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gatewright.diagnostics import error
-from gatewright.ir.expressions import Term
-from gatewright.ir.formats import CastSpec
-from gatewright.ir.operator import Operator, Sample, register
+from gatewright.ir.accumulation import Accumulation
+from gatewright.ir.block_products import BlockOperator, Grouped, factor, sum_of_blocks
+from gatewright.ir.block_values import BlockValue
+from gatewright.ir.operator import Sample, register
+from gatewright.ir.scaled_weights import ScaledWeights, scaled_product
 from gatewright.ir.types import Shape, Value
 
 if TYPE_CHECKING:
@@ -19,16 +21,13 @@ if TYPE_CHECKING:
 
 @register
 @dataclass(frozen=True, slots=True)
-class Linear(Operator):
+class Linear(BlockOperator):
     """``x @ weight.T + bias`` with weight ``[out, in]``; the bias operand may be absent.
 
-    With operands in a block format the exact product of each ``block`` inputs is rounded by the cast
-    ``accumulator`` before the blocks are summed; ``wide`` says that it may take more than 53 bits.
+    Operands in a block format have their blocks along the inputs.
     """
 
-    accumulator: CastSpec | None = None
-    block: int = 0
-    wide: bool = False
+    accumulation: Accumulation | None = None
 
     name = "linear"
     takes_codes = True
@@ -64,27 +63,32 @@ class Linear(Operator):
         total = builder.contract(f"{' '.join([*rows, 'k'])}, n k -> {' '.join([*rows, 'n'])}", value, weight)
         return self.with_bias(builder, total, *operands[2:])
 
-    def with_bias(self, builder: Builder, total: Value, *bias: Value) -> Value:
-        """The product plus the bias, where there is one."""
-        if not bias:
-            return total
-        offset = builder.decoded(bias[0])
-        (shift_total, shift_bias), frac = builder.align(total, offset)
+    def terms(self, *shapes: Shape) -> int:
+        return shapes[0][-1]
 
-        def add_bias(total: Term, bias: Term) -> Term:
-            return shift_total(total) + shift_bias(bias)
+    def block_product(self, builder: Builder, left: Value | BlockValue, right: Value | BlockValue) -> Value:
+        settings = self.accumulate
+        rows = " ".join(f"r{axis}" for axis in range(len(left.shape) - 1))
+        first = factor(builder, f"{rows} j k", left, settings.size)
+        second = factor(builder, "n j k", right, settings.size)
+        return sum_of_blocks(builder, first, second, "j", settings.spec)
 
-        return builder.map(add_bias, total, offset, frac=frac)
+    def decompose_grouped(self, builder: Builder, *operands: Grouped) -> Value:
+        value, weight, *bias = operands
+        if isinstance(value, Value) and isinstance(weight, ScaledWeights):
+            total = scaled_product(builder, weight, lambda signs: self.decompose(builder, value, signs))
+        else:
+            total = self.product_of_blocks(builder, operands)
+        return self.with_bias(builder, total, *(each for each in bias if isinstance(each, Value)))
 
     def torch(self, *arguments: str) -> str:
-        if self.accumulator is None:
+        if self.accumulation is None:
             return f"F.linear({', '.join(arguments)})"
-        settings = f'{self.block}, "{self.accumulator}"' + (", wide=True" if self.wide else "")
-        product = f"gw.block_linear({arguments[0]}, {arguments[1]}, {settings})"
+        product = f"gw.block_linear({arguments[0]}, {arguments[1]}, {self.accumulation.arguments()})"
         return " + ".join([product, *arguments[2:]])
 
     def text(self) -> str:
-        return "" if self.accumulator is None else f"blocks of {self.block} into {self.accumulator}"
+        return "" if self.accumulation is None else self.accumulation.text()
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gatewright.diagnostics import error
-from gatewright.ir.operator import Operator, Sample, register
+from gatewright.ir.accumulation import Accumulation
+from gatewright.ir.block_products import BlockOperator, Factor, Grouped, factor, sum_of_blocks
+from gatewright.ir.block_values import BlockValue
+from gatewright.ir.operator import Sample, register
 from gatewright.ir.ops.linear import Linear
 from gatewright.ir.ops.parameter_permute import permuted_parameter
 from gatewright.ir.ops.parameter_reshape import reshaped_parameter
+from gatewright.ir.ops.permute import Permute
 from gatewright.ir.types import Shape, Value
 
 if TYPE_CHECKING:
@@ -22,11 +26,14 @@ if TYPE_CHECKING:
 
 @register
 @dataclass(frozen=True, slots=True)
-class Matmul(Operator):
+class Matmul(BlockOperator):
     """``a @ b`` over the last two axes, leading axes broadcast; exact.
 
-    A stream times a constant matrix is imported as ``linear`` instead, with the matrix transposed.
+    A stream times a constant matrix is imported as ``linear`` instead, with the matrix transposed. Operands in a
+    block format have their blocks along the axis that is summed: the left one's last, the right one's last but one.
     """
+
+    accumulation: Accumulation | None = None
 
     name = "matmul"
     takes_codes = True
@@ -79,11 +86,39 @@ class Matmul(Operator):
             product = builder.contract(f"{first}, {second} -> {target}", left, right)
         return builder.reshape(product, self.infer_shape(operands[0].shape, operands[1].shape))
 
+    def block_axis(self, operand: int) -> int:
+        return -2 if operand == 1 else -1
+
+    def terms(self, *shapes: Shape) -> int:
+        return shapes[0][-1]
+
+    def decompose_grouped(self, builder: Builder, *operands: Grouped) -> Value:
+        return self.product_of_blocks(builder, operands)
+
+    def block_product(self, builder: Builder, left: Value | BlockValue, right: Value | BlockValue) -> Value:
+        settings = self.accumulate
+        rank = max(len(left.shape), len(right.shape)) - 2
+        first, second = (
+            _batched(builder, factor(builder, f"{_batch(each.shape)} {name} j k", each, settings.size, axis), rank)
+            for each, name, axis in ((left, "m", -1), (right, "n", -2))
+        )
+        is_turned = builder.is_stream(second.elements) and builder.constant_of(first.elements) is not None
+        stream, other = (second, first) if is_turned else (first, second)
+        product = sum_of_blocks(builder, stream, other, "j", settings.spec)
+        kept = [*stream.names[:-2]] + [name for name in other.names[:-2] if name not in stream.names]
+        batch = [name for name in (f"b{axis}" for axis in range(rank)) if name in kept]
+        order = tuple(kept.index(name) for name in (*batch, "m", "n"))
+        if order != tuple(range(len(order))):
+            product = builder.add(Permute(order), product)
+        return builder.reshape(product, self.infer_shape(left.shape, right.shape))
+
     def torch(self, *arguments: str) -> str:
+        if self.accumulation is not None:
+            return f"gw.block_matmul({arguments[0]}, {arguments[1]}, {self.accumulation.arguments()})"
         return f"torch.matmul({arguments[0]}, {arguments[1]})"
 
     def text(self) -> str:
-        return ""
+        return "" if self.accumulation is None else self.accumulation.text()
 
     @classmethod
     def samples(cls) -> Iterable[Sample]:
@@ -98,6 +133,20 @@ def _leading(builder: Builder, value: Value, other: Value, rank: int) -> tuple[l
     kept = [axis for axis, size in enumerate(value.shape[:-2]) if size != 1]
     shape = (*(value.shape[axis] for axis in kept), *value.shape[-2:])
     return [f"b{axis + missing}" for axis in kept], builder.reshape(value, shape)
+
+
+def _batch(shape: Shape) -> str:
+    """Names of the leading axes of an operand, counted from the last one."""
+    return " ".join(f"l{axis}" for axis in range(len(shape) - 2))
+
+
+def _batched(builder: Builder, side: Factor, rank: int) -> Factor:
+    """A side whose leading axes are named as in the result of ``rank`` of them, without those of extent 1."""
+    missing = rank - (len(side.names) - 3)
+    kept = [axis for axis, size in enumerate(side.elements.shape[:-3]) if size != 1]
+    names = " ".join([*(f"b{axis + missing}" for axis in kept), *side.names[-3:]])
+    shape = (*(side.elements.shape[axis] for axis in kept), *side.elements.shape[-3:])
+    return side.renamed(builder, names, shape)
 
 
 def _linear(call: AtenCall, value: Value, matrix: Value) -> Value:

@@ -16,7 +16,7 @@ from gatewright.ir.ops.reduce import Reduce
 from gatewright.ir.ops.reshape import Reshape
 from gatewright.ir.ops.window import Window
 from gatewright.ir.streams.geometry import Geometry, Parallel, WindowForm
-from gatewright.ir.types import Value
+from gatewright.ir.types import Shape, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,8 @@ def matrix_form(
         assert isinstance(before.op, Window)
         geometry = Geometry.of(before.op, before.inputs[0])
         channels = weights.shape[2] // geometry.taps
-        if geometry.positions == extent(rows) and channels * geometry.taps == weights.shape[2]:
+        sums_taps = all(name in summed for name in _taps(indices.left, left.shape, geometry))
+        if sums_taps and geometry.positions == extent(rows) and channels * geometry.taps == weights.shape[2]:
             form = WindowForm(geometry, before.inputs[0], before.output, channels)
             return MatrixForm(extent(rows), weights, left, right, form)
     if indices.left != (*rows, *groups, *summed) or indices.result != (*rows, *groups, *outputs):
@@ -213,6 +214,17 @@ def matrix_form(
             help="transpose the operand in the model so that the summed axis comes last",
         )
     return MatrixForm(extent(rows), weights, left, right)
+
+
+def _taps(names: tuple[str, ...], shape: Shape, geometry: Geometry) -> list[str]:
+    """The names of a window's axes that run over its kernel: they follow those of the positions."""
+    found: list[str] = []
+    size = 1
+    for name, extent in zip(names, shape, strict=True):
+        if geometry.positions <= size < geometry.positions * geometry.taps and extent > 1:
+            found.append(name)
+        size *= extent
+    return found
 
 
 def window_before(value: Value, producers: Mapping[Value, Node]) -> Node | None:

@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gatewright.diagnostics import Collector, GatewrightError, diagnostic
-from gatewright.ir.blocks import BlockValue, Grouped, block_input, legalise_blocks
+from gatewright.ir.block_products import Grouped
+from gatewright.ir.block_values import BlockValue, encoded_blocks
+from gatewright.ir.blocks import block_input, legalise_blocks
 from gatewright.ir.builder import Builder, interval_of_codes
 from gatewright.ir.formats import Block, CastSpec, ScalarFormat
 from gatewright.ir.graph import Graph, Node
-from gatewright.ir.operator import RealArray
+from gatewright.ir.intervals import IntegerArray
+from gatewright.ir.operator import Operator, RealArray
 from gatewright.ir.ops.cast import Cast
 from gatewright.ir.ops.concat import Concat
 from gatewright.ir.ops.constant import Constant
@@ -21,7 +24,7 @@ from gatewright.ir.ops.permute import Permute
 from gatewright.ir.ops.reshape import Reshape
 from gatewright.ir.ops.slice import Slice
 from gatewright.ir.scaled_weights import ScaledWeights
-from gatewright.ir.types import Tensor, Type, Value
+from gatewright.ir.types import Shape, Tensor, Type, Value
 from gatewright.ir.verifier import verify
 
 MOVEMENTS = (Reshape, Permute, Slice, Concat, Pad)
@@ -32,7 +35,8 @@ MOVEMENTS = (Reshape, Permute, Slice, Concat, Pad)
 class Legalised:
     """The integer graph, and for every value of the quantised graph its integer value.
 
-    ``blocks`` holds the values in block formats, which are two integer values each.
+    ``blocks`` holds the values in block formats, which are two integer values each, and the inputs among them as they
+    stand at their ports.
     """
 
     graph: Graph
@@ -53,21 +57,24 @@ def legalise(graph: Graph) -> Legalised:
     blocks: dict[Value, BlockValue] = {}
     weights: dict[Value, ScaledWeights] = {}
     known: Mapping[Value, Grouped] = ChainMap[Value, Any](values, blocks, weights)
-    for value, spec in input_casts(graph, problems).items():
+    ports: dict[Value, BlockValue] = {}
+    for value, port in input_casts(graph, problems).items():
         with builder.at(value.location, value.name):
-            format = spec.format
+            format = port.spec.format
             if isinstance(format, Block):
                 try:
-                    blocks[value] = block_input(builder, value.name, value.shape, format)
+                    ports[value] = block_input(builder, value.name, port.shape, format, port.axis)
                 except GatewrightError as problem:
                     problems.add(problem)
+                    continue
+                blocks.update(dict.fromkeys(port.casts, ports[value]))
                 continue
             assert isinstance(format, ScalarFormat)
             values[value] = builder.input(value.name, Type(value.shape, format, interval_of_codes(format)))
     problems.raise_if_any()
     for node in graph.nodes:
         if any(operand not in known for operand in node.inputs):
-            continue  # an operand already failed; its own message says why
+            continue  # an operand already failed, as its own message says; or it leads to the cast of a port in blocks
         try:
             with builder.at(node.location, node.output.name):
                 operands = [known[operand] for operand in node.inputs]
@@ -93,7 +100,7 @@ def legalise(graph: Graph) -> Legalised:
         if value.type.is_real:
             problems.add(diagnostic("GW0330", f"output {name} has no format", location=value.location))
     problems.raise_if_any()
-    return Legalised(verify(builder.finish(outputs, graph.output_names), "integer", "legalise"), values, blocks)
+    return Legalised(verify(builder.finish(outputs, graph.output_names), "integer", "legalise"), values, blocks | ports)
 
 
 def _block_output(name: str, value: BlockValue, source: Value):
@@ -142,28 +149,81 @@ def _fold(builder: Builder, node: Node, op: object, operands: list[Value], const
     return builder.parameter(source or node.output.name, node.op.evaluate(*arrays), trainable=False)
 
 
-def input_casts(graph: Graph, problems: Collector) -> dict[Value, CastSpec]:
+@dataclass(frozen=True, slots=True)
+class PortCast:
+    """The cast of an input: its format, and for a block format along which ``axis`` of which ``shape`` the blocks lie.
+
+    ``moves`` bring the input into that shape first: they are not part of the hardware, whose port carries the
+    elements as the cast gives them. ``casts`` are the cast values.
+    """
+
+    spec: CastSpec
+    shape: Shape
+    axis: int = -1
+    moves: tuple[Operator, ...] = ()
+    casts: tuple[Value, ...] = ()
+
+    def moved(self, real: RealArray) -> RealArray:
+        """An input array (batch leading) as the cast sees it."""
+        for op in self.moves:
+            real = op.evaluate(real)
+        return real
+
+    def encode(self, real: RealArray) -> list[IntegerArray]:
+        """The codes of an input array (batch leading); in a block format, elements and scales."""
+        format = self.spec.format
+        if isinstance(format, Block):
+            return list(encoded_blocks(self.moved(real), self.spec, self.axis))
+        assert isinstance(format, ScalarFormat)
+        return [format.encode(real, self.spec.rounding, self.spec.overflow)]
+
+
+def input_casts(graph: Graph, problems: Collector) -> dict[Value, PortCast]:
     """The one cast of every input, found directly after it or behind operators that only move elements."""
     users = graph.users()
-    found: dict[Value, CastSpec] = {}
+    found: dict[Value, PortCast] = {}
     for value in graph.inputs:
-        specs: list[CastSpec] = []
+        casts: dict[Value, tuple[Cast, Value, tuple[Operator, ...]]] = {}
         missing: list[Node] = []
-        pending = [value]
+        pending: list[tuple[Value, tuple[Operator, ...]]] = [(value, ())]
         while pending:
-            for node in users[pending.pop()]:
+            current, moves = pending.pop()
+            for node in users[current]:
                 if isinstance(node.op, Cast):
-                    specs.append(node.op.spec)
+                    casts[node.output] = node.op, current, moves
                 elif isinstance(node.op, MOVEMENTS):
-                    pending.append(node.output)
+                    pending.append((node.output, (*moves, node.op)))
                 else:
                     missing.append(node)
-        different = sorted({str(spec) for spec in specs})
+        different = sorted({str(op.spec) for op, _, _ in casts.values()})
         if missing or len(different) != 1 or value in graph.outputs:
             problems.add(_input_problem(value, different, missing))
+            continue
+        op, source, moves = next(iter(casts.values()))
+        if not isinstance(op.spec.format, Block):
+            found[value] = PortCast(op.spec, value.shape)
+        elif all((each.axis, way) == (op.axis, moves) for each, _, way in casts.values()) and _only_reorders(moves):
+            found[value] = PortCast(op.spec, source.shape, op.axis, moves, tuple(casts))
         else:
-            found[value] = specs[0]
+            problems.add(
+                _moved_blocks(value, [(each.axis, each_source.shape) for each, each_source, _ in casts.values()])
+            )
     return found
+
+
+def _only_reorders(moves: tuple[Operator, ...]) -> bool:
+    return all(isinstance(op, Reshape | Permute) for op in moves)
+
+
+def _moved_blocks(value: Value, found: list[tuple[int, Shape]]):
+    shown = sorted({f"axis {axis} of {list(shape)}" for axis, shape in found})
+    return diagnostic(
+        "GW0335",
+        f"input {value.name} is cast to blocks along {' and along '.join(shown)}",
+        location=value.location,
+        note="one port carries one tensor of blocks, in the shape that its only kind of reader wants",
+        help="cast the input to a scalar format such as fixed<16,12>, and to blocks where each product reads it",
+    )
 
 
 def _input_problem(value: Value, specs: list[str], missing: list[Node]):

@@ -1,0 +1,95 @@
+"""A tensor in a block format at the integer level: its elements and its scales as two values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gatewright.diagnostics import error
+from gatewright.ir.builder import Builder
+from gatewright.ir.formats import Block, CastSpec
+from gatewright.ir.intervals import IntegerArray
+from gatewright.ir.types import Shape, Value
+
+
+@dataclass(frozen=True, slots=True)
+class BlockValue:
+    """A tensor in a block format: codes ``elements`` [..., blocks, size] and ``scales`` [..., blocks, 1].
+
+    ``shape`` is the tensor's own and ``axis`` its blocked axis, counted from the end (-1 is the last); the
+    elements have that axis behind all others.
+    """
+
+    elements: Value
+    scales: Value
+    format: Block
+    shape: Shape
+    axis: int = -1
+
+
+def block_axes(format: Block, axis: int) -> tuple[int, ...]:
+    """The axes, from the end, of blocks along ``axis``: of a tile the rows lie along the axis before it."""
+    return tuple(range(axis - len(format.sizes) + 1, axis + 1))
+
+
+def check_axis(format: Block, rank: int, axis: int, role: str) -> None:
+    """GW0211 where a tensor of ``rank`` axes lacks those of the blocks."""
+    if rank < -block_axes(format, axis)[0]:
+        raise error(
+            "GW0211",
+            f"{role}: {format} cannot lie along axis {axis} of a tensor with {rank} axes",
+            note=f"its blocks need the axes {', '.join(map(str, block_axes(format, axis)))}",
+            help="use a scalar format here, or cast along an axis that the tensor has",
+        )
+
+
+def moved_last(shape: Shape, axis: int) -> Shape:
+    """``shape`` with ``axis`` (from the end) behind all others."""
+    position = len(shape) + axis
+    return (*shape[:position], *shape[position + 1 :], shape[position])
+
+
+def block_shape(format: Block, shape: Shape, role: str, axis: int = -1) -> Shape:
+    """The shape of a block value's elements; GW0380 where blocks do not fill the axis."""
+    check_axis(format, len(shape), axis, role)
+    size = format.sizes[-1]
+    *lead, length = moved_last(shape, axis)
+    if length % size:
+        where = "" if axis == -1 else f" (axis {axis} of {list(shape)})"
+        raise error(
+            "GW0380",
+            f"{role}: blocks of {size} do not fill an axis of {length}{where}",
+            note=f"{format} shares one scale among {size} elements, and hardware sends whole blocks",
+            help=f"pad the axis to {-(-length // size) * size}, or choose a block size that divides {length}",
+        )
+    return (*lead, length // size, size)
+
+
+def encoded_blocks(real: IntegerArray, spec: CastSpec, axis: int) -> tuple[IntegerArray, IntegerArray]:
+    """Codes [..., blocks, size] and scale codes [..., blocks, 1] of ``real``, whose leading axes may be any.
+
+    Tiles over two axes repeat their scale along the rows.
+    """
+    format = spec.format
+    assert isinstance(format, Block)
+    axes = block_axes(format, axis)
+    codes, scales = format.encode(real, axes, spec.rounding, spec.overflow)
+    for each, size in zip(axes[:-1], format.sizes[:-1], strict=True):
+        scales = np.repeat(scales, size, axis=each).take(range(real.shape[each]), axis=each)
+    codes, scales = np.moveaxis(codes, axis, -1), np.moveaxis(scales, axis, -1)
+    return codes.reshape(*codes.shape[:-1], -1, format.sizes[-1]), scales[..., np.newaxis]
+
+
+def with_axis_last(builder: Builder, value: Value, axis: int) -> Value:
+    """``value`` with ``axis`` (from the end) behind all others; a constant stays one."""
+    if axis == -1:
+        return value
+    codes = builder.constant_of(value)
+    if codes is not None:
+        return builder.integers(np.moveaxis(codes, axis, -1), value.format, value.name)
+    from gatewright.ir.ops.permute import Permute
+
+    rank = len(value.shape)
+    position = rank + axis
+    return builder.add(Permute((*range(position), *range(position + 1, rank), position)), value)
