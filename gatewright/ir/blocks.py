@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 from gatewright.diagnostics import error
 from gatewright.ir.block_division import check_division, element_term, scale_term
@@ -13,6 +14,7 @@ from gatewright.ir.casts import cast_term
 from gatewright.ir.decoding import digits
 from gatewright.ir.encoding import significand_code_of
 from gatewright.ir.expressions import Term
+from gatewright.ir.float_blocks import has_float_path, quantise_floats
 from gatewright.ir.formats import Block, CastSpec, Exact, PowerOfTwo, ScaledSigns, SignificandFormat
 from gatewright.ir.graph import Node
 from gatewright.ir.intervals import IntegerArray
@@ -49,7 +51,7 @@ def block_constant(builder: Builder, real: IntegerArray, spec: CastSpec, name: s
 
 # ---- quantising in a stream ------------------------------------------------------------------
 def quantise_blocks(builder: Builder, value: Value, spec: CastSpec, axis: int = -1) -> BlockValue:
-    """``value``, exact or fixed-point, rounded into a block format: the scale from each block's largest magnitude."""
+    """``value``, codes of a scalar format, rounded into a block format: scales from the blocks' largest magnitudes."""
     format = spec.format
     assert isinstance(format, Block)
     if len(format.sizes) > 1:
@@ -59,11 +61,14 @@ def quantise_blocks(builder: Builder, value: Value, spec: CastSpec, axis: int = 
             help="use blocks along one axis for activations; two-dimensional blocks are for weights",
         )
     split = block_shape(format, value.shape, value.name, axis)
-    blocks = builder.reshape(with_axis_last(builder, builder.decoded(value), axis), split)
-    frac, width = blocks.frac, blocks.interval.magnitude.bit_length()
+    codes = builder.reshape(with_axis_last(builder, value, axis), split)
+    if has_float_path(value.format, format):
+        return BlockValue(*quantise_floats(builder, codes, spec), format, value.shape, axis)
     if not isinstance(format.scale, PowerOfTwo):
         check_division(format, spec, value.name)
-        return replace(_quantise_by_division(builder, blocks, spec, value.shape), axis=axis)
+        return replace(_quantise_by_division(builder, codes, spec, value.shape), axis=axis)
+    blocks = builder.decoded(codes)
+    frac, width = blocks.frac, blocks.interval.magnitude.bit_length()
     by_magnitude = isinstance(format.element, SignificandFormat)
     if by_magnitude and blocks.interval.signed:
         blocks = builder.map(_sign_and_magnitude, blocks, frac=frac)
@@ -87,23 +92,38 @@ def quantise_blocks(builder: Builder, value: Value, spec: CastSpec, axis: int = 
     return BlockValue(elements, scales, format, value.shape, axis)
 
 
-def _quantise_by_division(builder: Builder, blocks: Value, spec: CastSpec, shape: Shape) -> BlockValue:
+def _quantise_by_division(builder: Builder, codes: Value, spec: CastSpec, shape: Shape) -> BlockValue:
     """Blocks whose scale is a number like any other: the largest magnitude itself is needed."""
-    format = spec.format
+    format, source = spec.format, codes.format
     assert isinstance(format, Block)
-    frac = blocks.frac
-    magnitudes = builder.map(_absolute, blocks, frac=frac)
-    largest = builder.add(Reduce("max", (len(blocks.shape) - 1,)), magnitudes)
+    blocks = builder.decoded(codes)
+    frac, axes = blocks.frac, (len(blocks.shape) - 1,)
+    found = [builder.add(Reduce("max", axes), builder.map(_absolute, blocks, frac=frac))]
+    has_specials = False
+    if isinstance(source, SignificandFormat) and source.has_nan and format.scale.has_nan:
+        has_specials = True
+        found.append(builder.add(Reduce("or", axes), builder.map(partial(_is_special, source), codes)))
+    nan = format.scale.layout.nan if isinstance(format.scale, SignificandFormat) else None
 
-    def scale(term: Term) -> Term:
-        return scale_term(term, frac, format)
+    def scale(term: Term, *special: Term) -> Term:
+        code = scale_term(term, frac, format)
+        return special[0].select(nan, code) if special and nan is not None else code
 
     def element(term: Term, code: Term) -> Term:
         parts = digits(code, format.scale)
-        return element_term(term.absolute(), term < 0, frac, parts.integer, parts.lowest, spec)
+        found = element_term(term.absolute(), term < 0, frac, parts.integer, parts.lowest, spec)
+        if not has_specials or nan is None:
+            return found
+        # The elements of a block that is NaN are zeros.
+        return code.equals(nan).select((term < 0) << (format.element.width - 1), found)
 
-    scales = builder.map(scale, largest, format=format.scale)
+    scales = builder.map(scale, *found, format=format.scale)
     return BlockValue(builder.map(element, blocks, scales, format=format.element), scales, format, shape)
+
+
+def _is_special(format: SignificandFormat, code: Term) -> Term:
+    """1 for NaN and infinity."""
+    return code.wrap(format.layout.magnitude_bits, False) > format.layout.largest
 
 
 def _absolute(term: Term) -> Term:

@@ -11,7 +11,7 @@ from gatewright.diagnostics import error
 from gatewright.ir.expressions import Term
 from gatewright.ir.formats import CastSpec, Overflow, Rounding, SignificandFormat, Underflow
 
-_ON_MAGNITUDES = {
+MAGNITUDE_ROUNDINGS = {
     Rounding.HALF_EVEN: Rounding.HALF_EVEN,
     Rounding.TOWARD_ZERO: Rounding.FLOOR,
     Rounding.HALF_ZERO: Rounding.HALF_DOWN,
@@ -42,7 +42,7 @@ def significand_code_of(
     """
     layout = format.layout
     code = _magnitude_code(magnitude, negative, frac, format, spec.rounding, ahead)
-    code = _limited(code, negative, format, spec)
+    code = limited_code(code, negative, format, spec)
     if layout.signed:
         return code | (negative << layout.magnitude_bits)
     return negative.select(0, code)
@@ -67,29 +67,30 @@ def _magnitude_code(
     if ahead is not None and (flush or span <= SHORT_SPAN):
         magnitude, ahead = magnitude.shift_left_within(ahead, width), None
     if span <= 0:
-        units, offset = _rounded(magnitude, negative, base, rounding), None
+        units, offset = rounded_magnitude(magnitude, negative, base, rounding), None
     else:
         # Left by its leading zeros, but no further than the finest grid is fine.
         limit = magnitude.builder.constant(span) if ahead is None else ahead + span
         shift = magnitude.leading_zeros(width).minimum(limit)
         aligned = magnitude.shift_left_within(shift, width)
-        units, offset = _rounded(aligned, negative, base + span, rounding), (limit - shift).maximum(0)
+        units, offset = rounded_magnitude(aligned, negative, base + span, rounding), (limit - shift).maximum(0)
     code = _composed(units, offset, format)
     if ahead is not None:
         # Zero has no leading one, and so no exponent of its own.
         code = (magnitude > 0).select(code, 0)
     if not flush:
         return code
-    coarse = _rounded(magnitude, negative, base + layout.mantissa, rounding)
+    coarse = rounded_magnitude(magnitude, negative, base + layout.mantissa, rounding)
     is_normal = magnitude >= 1 << (base + layout.mantissa)
     return is_normal.select(code, (coarse > 0) << layout.mantissa)
 
 
-def _rounded(magnitude: Term, negative: Term, shift: int, rounding: Rounding) -> Term:
+def rounded_magnitude(magnitude: Term, negative: Term, shift: int, rounding: Rounding) -> Term:
+    """``magnitude`` / 2^shift rounded as the number with its sign is."""
     if shift <= 0:
         return magnitude << -shift
-    if rounding in _ON_MAGNITUDES:
-        return magnitude.round(shift, _ON_MAGNITUDES[rounding])
+    if rounding in MAGNITUDE_ROUNDINGS:
+        return magnitude.round(shift, MAGNITUDE_ROUNDINGS[rounding])
     upwards = magnitude.round(shift, rounding)
     return negative.select(-((-magnitude).round(shift, rounding)), upwards)
 
@@ -107,7 +108,8 @@ def _composed(units: Term, offset: Term | None, format: SignificandFormat) -> Te
             return (step + units - 1).maximum(0)
 
 
-def _limited(code: Term, negative: Term, format: SignificandFormat, spec: CastSpec) -> Term:
+def limited_code(code: Term, negative: Term, format: SignificandFormat, spec: CastSpec) -> Term:
+    """A magnitude's code after the overflow that ``spec`` names."""
     layout = format.layout
     if code.interval.high <= layout.largest:
         return code

@@ -70,10 +70,22 @@ module gw_reduce #(
   end
 
   if (ReducesLanes) begin : gen_across
+    // A tree: neighbours first, so that the depth is the logarithm of Lanes.
+    localparam int unsigned Levels = $clog2(Lanes);
+    logic [Lanes*ResultWidth-1:0] tree;
+
     always_comb begin
-      beat = lanes[ResultWidth-1:0];
-      for (int unsigned k = 1; k < Lanes; k++) beat = combine(beat, lanes[k*ResultWidth +: ResultWidth]);
+      tree = lanes;
+      for (int unsigned level = 0; level < Levels; level++) begin
+        for (int unsigned k = 0; k < Lanes; k++) begin
+          if (k % (2 << level) == 0 && k + (1 << level) < Lanes) begin
+            tree[k*ResultWidth +: ResultWidth] = combine(tree[k*ResultWidth +: ResultWidth],
+                                                         tree[(k+(1<<level))*ResultWidth +: ResultWidth]);
+          end
+        end
+      end
     end
+    assign beat = tree[ResultWidth-1:0];
   end else begin : gen_apart
     assign beat = lanes;
   end
