@@ -39,11 +39,6 @@ def test_groups_that_do_not_divide() -> None:
     assert "6 channels in, 5 out" in str(caught.value)
 
 
-def test_adaptive_windows_of_different_sizes() -> None:
-    text = message(nn.AdaptiveAvgPool2d((3, 3)), torch.randn(1, 2, 5, 5))
-    assert "the windows differ in size" in text
-
-
 def test_upsampling_by_a_fraction() -> None:
     text = message(nn.Upsample(size=(7, 6)), torch.randn(1, 2, 5, 3))
     assert "a whole number of times" in text

@@ -64,6 +64,11 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "average pool ceil": (lambda: nn.AvgPool2d((2, 3), ceil_mode=True), (2, 5, 7)),
     "adaptive average": (lambda: _layers(nn.Conv2d(2, 3, 3), nn.AdaptiveAvgPool2d((2, 1))), (2, 8, 6)),
     "adaptive maximum": (lambda: nn.AdaptiveMaxPool2d((3, 2)), (3, 9, 6)),
+    "adaptive average, uneven": (lambda: _layers(nn.Conv2d(2, 3, 2), nn.AdaptiveAvgPool2d((3, 2))), (2, 6, 6)),
+    "adaptive average, one uneven axis": (lambda: nn.AdaptiveAvgPool2d((2, 3)), (2, 6, 5)),
+    "adaptive maximum, uneven": (lambda: _layers(nn.AdaptiveMaxPool2d((4, 3)), nn.Conv2d(3, 2, 2)), (3, 6, 7)),
+    "adaptive, more outputs than inputs": (lambda: nn.AdaptiveMaxPool2d((3, 4)), (2, 2, 6)),
+    "adaptive one dimension, uneven": (lambda: nn.AdaptiveAvgPool1d(3), (2, 8)),
     "global average": (lambda: _layers(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4)), (3, 4, 5)),
     "flatten": (lambda: _layers(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(24, 5)), (2, 6, 4)),
     "upsampling": (

@@ -34,6 +34,16 @@ def literal(values: object, like: Tensor) -> Tensor:
     return torch.tensor(values, dtype=torch.float32, device=like.device)
 
 
+def adaptive_sum(value: Tensor, sizes: Sequence[int]) -> Tensor:
+    """The sums over PyTorch's adaptive windows, ``sizes`` of them along the axes behind the channels."""
+    for axis, outputs in enumerate(sizes, start=2):
+        size = value.shape[axis]
+        windows = [(k * size // outputs, -(-(k + 1) * size // outputs)) for k in range(outputs)]
+        sums = [value.narrow(axis, start, stop - start).sum(axis, keepdim=True) for start, stop in windows]
+        value = torch.cat(sums, axis)
+    return value
+
+
 def exact(value: Tensor) -> Tensor:
     """``value`` in float64, for results that float32 could not hold exactly.
 

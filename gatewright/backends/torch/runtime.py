@@ -3,12 +3,13 @@
 from gatewright.backends.torch.block_products import block_conv, block_linear, block_matmul
 from gatewright.backends.torch.cast import cast
 from gatewright.backends.torch.functions import function
-from gatewright.backends.torch.helpers import exact, literal, permute, repeat, reshape, slice
+from gatewright.backends.torch.helpers import adaptive_sum, exact, literal, permute, repeat, reshape, slice
 from gatewright.backends.torch.module import Module, exact_arithmetic
 from gatewright.backends.torch.wide import wide
 
 __all__ = [
     "Module",
+    "adaptive_sum",
     "block_conv",
     "block_linear",
     "block_matmul",
