@@ -25,6 +25,10 @@ from gatewright.sim.tokens import TokenResult, simulate_tokens
 
 IN_TRANSIT = 2
 """A deep FIFO holds up to this many beats merely because they pass through it."""
+SPARE_BEATS = (0, IN_TRANSIT, 4 * IN_TRANSIT)
+"""What is added to every buffer in turn: a full FIFO accepts nothing in the cycle in which it gives."""
+INTERVAL_STEPS = 256
+"""An interval that no buffers keep is made longer by this part of it."""
 SEARCH_WORK = 40_000_000
 """Component cycles that the search for smaller buffers may simulate: a few seconds."""
 Depths = Mapping[str, int]
@@ -43,10 +47,9 @@ def size_fifos(network: Network) -> tuple[Network, TokenResult]:
     found = _enough(network, unlimited, sizable, slowest)
     if found is None:
         # Something takes longer than its own beats: find out how long.
-        free = simulate_tokens(unlimited)
-        found = _enough(network, unlimited, sizable, free.interval)
-        if found is None:
-            return unlimited, free
+        slowest = simulate_tokens(unlimited).interval
+        while (found := _enough(network, unlimited, sizable, slowest)) is None:
+            slowest += -(-slowest // INTERVAL_STEPS)
     return _Search(network, sizable, found).run()
 
 
@@ -74,7 +77,11 @@ def _enough(network: Network, unlimited: Network, sizable: Mapping[str, Componen
             break
         samples = under_way + 3
     depths = {name: max(even.occupancy[name], _least(each), 2) for name, each in sizable.items()}
-    return _checked(network, depths, interval)
+    for spare in SPARE_BEATS:
+        found = _checked(network, {name: depth + spare for name, depth in depths.items()}, interval)
+        if found is not None:
+            return found
+    return None
 
 
 @dataclass(frozen=True, slots=True)

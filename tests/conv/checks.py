@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 import gatewright as gw
+from gatewright.ir.streams.cells import Fifo
+from gatewright.ir.streams.lower import UNSIZED
 from gatewright.sim.verify import STALLS
 
 FORMATS = {"default": {"input": "fixed<6,3>", "weight": "fixed<5,4>", "bias": "fixed<6,4>"}}
@@ -24,6 +26,7 @@ def compiled(model: nn.Module, x: Tensor, interval: int | None = None) -> gw.Des
 
 def check(design: gw.Design, x: Tensor, seed: int = 0) -> None:
     """PyTorch, golden model and hardware agree under all stalls, and the declared cycles are the measured ones."""
+    assert all(each.depth < UNSIZED for each in design.schedule.network.components if isinstance(each, Fifo))
     with torch.no_grad():
         found, expected = design.module(x), design(x)
     pairs = zip(_tuple(found), _tuple(expected), strict=True)

@@ -63,6 +63,45 @@ def test_a_transpose_that_is_needed_stays() -> None:
     check(compiled(Transposed().eval(), x), x)
 
 
+class Shuffled(nn.Module):
+    """ShuffleNet's unit: grouped, shuffled, depthwise, grouped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(6, 12, 1, groups=3)
+        self.shuffle = nn.ChannelShuffle(3)
+        self.depthwise = nn.Conv2d(12, 12, 3, padding=1, groups=12)
+        self.last = nn.Conv2d(12, 6, 1, groups=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Of [batch, 6, 5, 4]."""
+        return self.last(self.depthwise(self.shuffle(torch.relu(self.first(x)))))
+
+
+@pytest.mark.parametrize("interval", [None, 150])
+def test_a_channel_shuffle_keeps_one_position(interval: int | None) -> None:
+    torch.manual_seed(0)
+    model, x = Shuffled().eval(), torch.randn(4, 6, 5, 4)
+    design = compiled(model, x, interval)
+    moving = [each for each in design.schedule.network.components if isinstance(each, (Reorder, RewireUnit))]
+    assert len(moving) == 1
+    assert isinstance(moving[0], Reorder) == (interval is None)
+    (layout,) = {each.layout for each in moving[0].inputs}
+    assert (layout.rows, layout.elements) == (20, 12)
+    if isinstance(moving[0], Reorder):
+        assert moving[0].count == 12
+    check(design, x)
+
+
+def test_an_image_that_is_pooled_first_streams_channels_last() -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(3, 2, 3)).eval(), torch.randn(3, 3, 8, 6)
+    design = compiled(model, x)
+    assert design.schedule.graph.inputs[0].shape == (8, 6, 3)
+    assert not any(isinstance(each, Reorder) for each in design.schedule.network.components)
+    check(design, x)
+
+
 @given(st.data())
 def test_a_view_sees_what_numpy_moves(data: st.DataObject) -> None:
     shape = tuple(data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=4)))

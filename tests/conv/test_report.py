@@ -53,7 +53,7 @@ def test_a_window_limits_a_strided_convolution() -> None:
 def test_a_stream_limits_what_multiplies_nothing() -> None:
     design = compiled(nn.MaxPool2d(2).eval(), torch.randn(1, 3, 8, 6))
     assert [each.limit.text(design.interval) for each in design.report().layers][-1] == (
-        "stream of 72 x 2 elements, 1 a beat"
+        "stream of 48 x 3 elements, 1 a beat"
     )
 
 

@@ -402,23 +402,27 @@ def _permute(op: Permute, lowering: Lowering, node: Node) -> None:
         rows, elements = natural_rows(value)
         lowering.produced(node.output, lowering.take(value, rows, elements, lowering.peek(value).lanes))
         return
+    # Leading axes that stay in place: what moves is inside each of their blocks, and only a block is kept.
+    leading = next(axis for axis in range(rank) if op.order[axis] != axis)
+    block = prod(value.shape[leading:])
+    blocks = value.size // block
     keeps_last = op.order[-1] == rank - 1
     row = value.shape[-1] if keeps_last else 1
     needed = minimum_lanes_of(value.size, lowering.folding.interval)
-    lanes = max(
-        each for each in range(1, row + 1) if row % each == 0 and each <= max(needed, lowering.peek(value).lanes)
-    )
-    if lanes < needed:
-        order = np.arange(value.size).reshape(value.shape).transpose(op.order).ravel()
-        channel = lowering.take(value, 1, value.size, value.size)
-        layout = Layout(1, value.size, value.size)
+    offered = lowering.peek(value).lanes
+    lanes = max(each for each in range(1, row + 1) if row % each == 0 and each <= max(needed, offered))
+    if lanes < needed or (lanes < block and offered >= block):
+        inner = value.shape[leading:]
+        order = np.arange(block).reshape(inner).transpose([axis - leading for axis in op.order[leading:]]).ravel()
+        channel = lowering.take(value, blocks, block, block)
+        layout = Layout(blocks, block, block)
         _rewire(lowering, node, [channel], layout, tuple((0, int(each)) for each in order))
         return
-    rows, elements = (value.size // row, row) if keeps_last else (1, value.size)
+    rows, elements = (value.size // row, row) if keeps_last else (blocks, block)
     channel = lowering.take(value, rows, elements, lanes)
     strides = [prod(value.shape[axis + 1 :]) // lanes if axis < rank - 1 else 1 for axis in range(rank)]
     loops: list[tuple[int, int]] = []
-    for axis in reversed(op.order):
+    for axis in reversed(op.order[leading:]):
         count = value.shape[axis] // lanes if keeps_last and axis == rank - 1 else value.shape[axis]
         if count > 1:
             loops.append((count, strides[axis]))
@@ -428,7 +432,7 @@ def _permute(op: Permute, lowering: Lowering, node: Node) -> None:
         (channel,),
         (output,),
         node.location,
-        value.size // lanes,
+        block // lanes,
         tuple(count for count, _ in loops),
         tuple(stride for _, stride in loops),
     )

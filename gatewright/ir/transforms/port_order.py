@@ -10,6 +10,7 @@ from gatewright.ir.ops.map import Map
 from gatewright.ir.ops.pad import Pad
 from gatewright.ir.ops.permute import Permute
 from gatewright.ir.ops.reduce import Reduce
+from gatewright.ir.ops.reshape import Reshape
 from gatewright.ir.ops.slice import Slice
 from gatewright.ir.ops.window import Window
 from gatewright.ir.types import Value
@@ -19,23 +20,30 @@ FOLLOWED = (Cast, Concat, Map, Pad, Reduce, Slice)
 
 
 def input_orders(graph: Graph) -> list[Order]:
-    """For every input the order of its axes at the port: that in which the nearest window or product reads it."""
+    """For every input the order of its axes at the port: that in which the nearest window or product reads it.
+
+    Behind a reshape of permuted axes (groups, or windows that do not overlap) no further permutation is followed.
+    """
     users = graph.users()
     orders: list[Order] = []
     for value in graph.inputs:
-        found = tuple(range(len(value.shape)))
-        pending: list[tuple[Value, Order]] = [(value, found)]
+        plain = found = tuple(range(len(value.shape)))
+        pending: list[tuple[Value, Order, bool]] = [(value, found, False)]
         seen = {value}
         while pending:
-            current, order = pending.pop(0)
+            current, order, reshaped = pending.pop(0)
             wanted = False
             for node in users[current]:
-                if isinstance(node.op, (Window, Contract)):
+                if isinstance(node.op, (Window, Contract)) or (reshaped and isinstance(node.op, Reduce)):
                     wanted = True
-                elif isinstance(node.op, Permute) and node.output not in seen:
-                    pending.append((node.output, tuple(order[axis] for axis in node.op.order)))
+                elif node.output in seen:
+                    continue
+                elif isinstance(node.op, Permute) and not reshaped:
+                    pending.append((node.output, tuple(order[axis] for axis in node.op.order), False))
+                elif isinstance(node.op, Reshape) and order != plain:
+                    pending.append((node.output, order, True))
                 elif isinstance(node.op, FOLLOWED) and len(node.output.shape) == len(current.shape):
-                    pending += [(node.output, order)] if node.output not in seen else []
+                    pending.append((node.output, order, reshaped))
                 seen.add(node.output)
             if wanted:
                 found = order
