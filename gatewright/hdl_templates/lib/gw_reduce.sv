@@ -69,7 +69,7 @@ module gw_reduce #(
     end
   end
 
-  if (ReducesLanes) begin : gen_across
+  if (ReducesLanes && Lanes > 1) begin : gen_across
     // A tree: neighbours first, so that the depth is the logarithm of Lanes.
     localparam int unsigned Levels = $clog2(Lanes);
     logic [Lanes*ResultWidth-1:0] tree;
