@@ -34,6 +34,7 @@ def block_matmul(left: Tensor, right: Tensor, size: int, accumulator: str, wide:
 def block_conv(
     value: Tensor,
     weight: Tensor,
+    bias: Tensor | None,
     stride: Sequence[int],
     padding: Sequence[tuple[int, int]],
     dilation: Sequence[int],
@@ -47,11 +48,14 @@ def block_conv(
     Each block's exact product is cast into ``accumulator`` before the sum; ``padding`` is (before, after) of zeros
     per spatial axis.
     """
-    rank = len(stride)
-    padded = F.pad(value, [amount for pair in reversed(padding) for amount in pair])
+    around = [amount for pair in reversed(padding) for amount in pair]
     if torch.compiler.is_exporting():
-        conv = F.conv1d if rank == 1 else F.conv2d
-        return conv(padded, weight, None, tuple(stride), 0, tuple(dilation), groups)
+        conv = F.conv1d if len(stride) == 1 else F.conv2d
+        if any(before != after for before, after in padding):
+            return conv(F.pad(value, around), weight, bias, tuple(stride), 0, tuple(dilation), groups)
+        sides = tuple(before for before, _ in padding)
+        return conv(value, weight, bias, tuple(stride), sides, tuple(dilation), groups)
+    padded = F.pad(value, around)
     pixels, kernel = padded.double().movedim(1, -1), weight.double().movedim(1, -1)
     total: Tensor | None = None
     for tap, under in _taps(pixels, tuple(weight.shape[2:]), stride, dilation):
@@ -62,7 +66,7 @@ def block_conv(
         result = parts[0] if groups == 1 else torch.cat(parts, -1)
         total = result if total is None else total + result
     assert total is not None
-    return total.movedim(-1, 1)
+    return (total if bias is None else total + bias).movedim(-1, 1)
 
 
 def _taps(

@@ -204,10 +204,9 @@ class Conv(BlockOperator):
         settings = f"{self.stride}, {padding}, {self.dilation}, {self.groups}"
         return f"F.conv{self.rank}d({value}, {parameters[0]}, {bias}, {settings})"
 
-    def _blocks_in_torch(self, accumulation: Accumulation, value: str, weight: str, *bias: str) -> str:
+    def _blocks_in_torch(self, accumulation: Accumulation, value: str, weight: str, bias: str = "None") -> str:
         settings = f"{self.stride}, {self.padding}, {self.dilation}, {self.groups}, {accumulation.arguments()}"
-        product = f"gw.block_conv({value}, {weight}, {settings})"
-        return " + ".join([product, *(f"{each}[:{', None' * self.rank}]" for each in bias)])
+        return f"gw.block_conv({value}, {weight}, {bias}, {settings})"
 
     def text(self) -> str:
         pairs = " ".join(f"{name}={getattr(self, name)}" for name in ("stride", "padding", "dilation", "groups"))

@@ -45,6 +45,9 @@ class ConvTranspose(Operator):
         """The number of spatial axes."""
         return len(self.stride)
 
+    def block_axis(self, operand: int) -> int:
+        return -2 - self.rank if operand == 1 else -1 - self.rank
+
     def infer_shape(self, *shapes: Shape) -> Shape:
         value, weight = shapes[0], shapes[1]
         if len(value) != self.rank + 1 or weight[0] != value[0] or value[0] % self.groups:
