@@ -13,9 +13,10 @@ from torch.nn import functional as F
 
 import gatewright as gw
 from gatewright.ir.blocks import quantise_blocks
-from gatewright.ir.builder import Builder
-from gatewright.ir.formats import Block, parse_cast, parse_format
+from gatewright.ir.builder import Builder, interval_of_codes
+from gatewright.ir.formats import Block, ScalarFormat, parse_cast, parse_format
 from gatewright.ir.types import Type
+from gatewright.sim import golden
 from tests.format_hardware.test_pairs import BLOCK_PAIRS, check, fitted
 
 QUICK = {
@@ -188,11 +189,9 @@ def test_what_a_convolution_of_blocks_is() -> None:
 def test_quantiser_along_the_channels_equals_encode(name: str) -> None:
     spec, format = parse_cast(name), parse_format("fixed<12,6>")
     assert isinstance(spec.format, Block)
+    assert isinstance(format, ScalarFormat)
     builder = Builder("quantiser")
-    from gatewright.ir.builder import interval_of_codes
-    from gatewright.sim import golden
-
-    value = builder.input("x", Type((8, 3, 2), format, interval_of_codes(format)))  # type: ignore[arg-type]
+    value = builder.input("x", Type((8, 3, 2), format, interval_of_codes(format)))
     block = quantise_blocks(builder, value, spec, axis=-3)
     assert block.axis == -3
     codes = np.random.default_rng(1).integers(-2048, 2048, (50, 8, 3, 2)) >> 3
@@ -224,7 +223,7 @@ def test_training_of_a_convolution_in_block_formats() -> None:
 
 
 def test_gradients_are_those_of_the_quantised_operands() -> None:
-    """Through the casts the gradient passes as it is, so that it is that of a plain convolution of the cast operands."""
+    """Casts pass gradients on as they are: those are a plain convolution's, of the operands once cast."""
     torch.manual_seed(2)
     x = (torch.randn(3, 8, 5, 4)).requires_grad_()
     model = nn.Conv2d(8, 4, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2), groups=2, bias=False)
@@ -281,24 +280,25 @@ class CutApart(nn.Module):
         return self.linear(gw.cast(gw.cast(x, "fixed<8,4>"), "mxint8<8>", axis=1).flatten(1))
 
 
-@pytest.mark.parametrize(
-    ("model", "shape", "formats", "code", "words"),
-    [
-        (nn.Conv2d(12, 4, 3), (12, 4, 4), ("mxint8<8>", "fixed<8,4>"), "GW0380", "blocks of 8 do not fill an axis of 12"),
-        (nn.Conv2d(8, 8, 3, groups=8), (8, 4, 4), ("mxint8<8>", "fixed<8,4>"), "GW0380", "the 1 channels of one of its 8 groups"),
-        (nn.Conv2d(16, 8, 3, groups=4), (16, 4, 4), ("mxint8<8>", "fixed<8,4>"), "GW0380", "such as 4"),
-        (nn.Conv2d(8, 4, 3), (8, 4, 4), ("mxint8<8>", "mxfp4<4>"), "GW0382", "have blocks of different sizes"),
-        (nn.Conv2d(8, 4, 3), (8, 4, 4), ("mxint8<8>", "residual<2>"), "GW0386", "do not meet in one product"),
-        (nn.ConvTranspose2d(8, 4, 3), (8, 4, 4), ("mxint8<8>", "fixed<8,4>"), "GW0386", "conv_transpose"),
-        (nn.ConvTranspose2d(8, 4, 3), (8, 4, 4), ("fixed<8,4>", "binary<channel>"), "GW0386", "conv_transpose"),
-        (nn.Conv2d(8, 4, 3), (8, 4, 4), ("block<e2m1,e8m0,2x8>", "fixed<8,4>"), "GW0381", "over 2 axes"),
-        (CastWrongly(), (8, 4, 8), ("fixed<8,4>", "fixed<8,4>"), "GW0386", "along axis -1, the product sums along axis -3"),
-        (TwoReaders(), (8, 4, 8), ("mxint8<8>", "fixed<8,4>"), "GW0335", "axis -1 of [8, 4, 8] and along axis -3"),
-        (CutApart(), (8, 2, 4), ("fixed<8,4>", "fixed<8,4>"), "GW0386", "blocks of 8 along axis -3"),
-        (nn.Sequential(nn.ReLU(), nn.Conv2d(8, 4, 3)), (8, 4, 8), ("mxint8<8>", "fixed<8,4>"), "GW0386", "relu"),
-        (nn.Conv2d(8, 4, 3, padding=1), (8, 4, 4), ("block<binary,binary,8>", "fixed<8,4>"), "GW0353", "zero padding"),
-    ],
-)  # fmt: skip
+BLOCKS, PLAIN = "mxint8<8>", "fixed<8,4>"
+REFUSED = [
+    (nn.Conv2d(12, 4, 3), (12, 4, 4), (BLOCKS, PLAIN), "GW0380", "blocks of 8 do not fill an axis of 12"),
+    (nn.Conv2d(8, 8, 3, groups=8), (8, 4, 4), (BLOCKS, PLAIN), "GW0380", "the 1 channels of one of its 8 groups"),
+    (nn.Conv2d(16, 8, 3, groups=4), (16, 4, 4), (BLOCKS, PLAIN), "GW0380", "such as 4"),
+    (nn.Conv2d(8, 4, 3), (8, 4, 4), (BLOCKS, "mxfp4<4>"), "GW0382", "have blocks of different sizes"),
+    (nn.Conv2d(8, 4, 3), (8, 4, 4), (BLOCKS, "residual<2>"), "GW0386", "do not meet in one product"),
+    (nn.ConvTranspose2d(8, 4, 3), (8, 4, 4), (BLOCKS, PLAIN), "GW0386", "conv_transpose"),
+    (nn.ConvTranspose2d(8, 4, 3), (8, 4, 4), (PLAIN, "binary<channel>"), "GW0386", "conv_transpose"),
+    (nn.Conv2d(8, 4, 3), (8, 4, 4), ("block<e2m1,e8m0,2x8>", PLAIN), "GW0381", "over 2 axes"),
+    (CastWrongly(), (8, 4, 8), (PLAIN, PLAIN), "GW0386", "along axis -1, the product sums along axis -3"),
+    (TwoReaders(), (8, 4, 8), (BLOCKS, PLAIN), "GW0335", "axis -1 of [8, 4, 8] and along axis -3"),
+    (CutApart(), (8, 2, 4), (PLAIN, PLAIN), "GW0386", "blocks of 8 along axis -3"),
+    (nn.Sequential(nn.ReLU(), nn.Conv2d(8, 4, 3)), (8, 4, 8), (BLOCKS, PLAIN), "GW0386", "relu"),
+    (nn.Conv2d(8, 4, 3, padding=1), (8, 4, 4), ("block<binary,binary,8>", PLAIN), "GW0353", "zero padding"),
+]
+
+
+@pytest.mark.parametrize(("model", "shape", "formats", "code", "words"), REFUSED)
 def test_what_is_refused(
     model: nn.Module, shape: tuple[int, ...], formats: tuple[str, str], code: str, words: str
 ) -> None:
