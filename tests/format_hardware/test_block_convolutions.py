@@ -185,6 +185,15 @@ def test_what_a_convolution_of_blocks_is() -> None:
     np.testing.assert_array_equal(design(x)[0].numpy(), (expected / 8).astype(np.float64))
 
 
+@pytest.mark.parametrize("element", ["binary", "e2m1", "log<4>"])
+def test_padding_is_zero_to_the_last_bit(element: str) -> None:
+    """A window that rounds down shows every negative product, however small."""
+    model = scattered(nn.Sequential(nn.Conv2d(8, 2, 2, padding=1, bias=False)))
+    casts = {"input": f"block<{element},e8m0,8>", "weight": "mxint8<8>", "accumulator": "fixed<16,3> floor"}
+    design = gw.compile(model, (torch.randn(1, 8, 2, 2),), {"default": casts})
+    equals_module(design, 8, 2, 2)
+
+
 @pytest.mark.parametrize("name", ["mxint8<8>", "mxfp8<8>", "mxfp4<4>", "nvfp4<8>", "block<log<4>,e8m0,8>"])
 def test_quantiser_along_the_channels_equals_encode(name: str) -> None:
     spec, format = parse_cast(name), parse_format("fixed<12,6>")
