@@ -51,7 +51,7 @@ def decode_rows(context: Context) -> Iterator[Row]:
         plain = [convert.dequantize(*each, form, torch.float32) for each in (keys, values)]
         expected = attention.reference_attention(query.unsqueeze(2), *plain, False, DEPTH**-0.5).squeeze(2)
         variants = {"triton": lambda q, k, v, form=form: triton(q, k, v, full_name(form), TOKENS, DEPTH**-0.5)}
-        if attention_decode_cuda.serves(query, keys[0], form):
+        if attention_decode_cuda.serves(query, keys[0], values[0], form):
             variants["cuda"] = lambda q, k, v: attention_decode_cuda.launch_attention_decode(
                 q, k, v, TOKENS, DEPTH**-0.5
             )

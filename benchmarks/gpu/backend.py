@@ -9,9 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.gpu.measure import Context, Row, milliseconds
+from examples.lenet import LeNet
+from examples.mlperf_tiny import resnet8
 from gatewright.backends.torch.build import build_module
 from gatewright.backends.torch.emulate import emulate
 from gatewright.backends.triton.golden import GoldenProgram
+from gatewright.backends.triton.inference import Inference
 from gatewright.backends.triton.program import Program
 from gatewright.frontend.importer import import_model
 from gatewright.frontend.quantise import quantise
@@ -156,31 +159,38 @@ class Convolutions(nn.Module):
         return self.head(torch.relu(self.mix(x))).amax(dim=(2, 3))
 
 
+def models() -> Iterator[tuple[str, nn.Module, tuple[int, ...], int]]:
+    """(name, model, shape of a sample, batch)."""
+    yield "dense 2048", Dense(), (2048,), 16384
+    yield "digits", nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)), (64,), 65536
+    yield "LeNet", LeNet(), (1, 8, 8), 16384
+    yield "convolutions", Convolutions(), (3, 32, 32), 256
+    yield "ResNet-8", *resnet8(), 1024
+
+
 def model_rows(context: Context) -> Iterator[Row]:
-    """Whole models from reals to reals: the program, the printed module, and the emulation on int64 tensors."""
+    """Whole models from reals to reals: the program, the module that runs it, and the module in PyTorch alone."""
     formats = {"default": {"input": "fixed<8,4>", "weight": "fixed<8,6>", "bias": "fixed<12,8>"}}
-    cases = (("dense", Dense(), (2048,), 16384), ("convolutions", Convolutions(), (3, 32, 32), 256))
-    for name, model, shape, batch in cases:
+    for name, model, shape, batch in models():
         graph = quantise(prepare(import_model(model.eval(), (torch.randn(2, *shape),))), formats)
         legalised = legalise(graph)
         program = GoldenProgram(graph, legalised)
-        module = build_module(graph).cuda()
+        module, plain = build_module(graph).cuda(), build_module(graph).cuda()
+        module.infer_with(Inference(graph))
         sets = [(torch.randn(batch, *shape, device="cuda"),) for _ in range(2)]
         (codes,) = program.encode(sets[0])
         assert isinstance(codes, Tensor)
         (found,) = program.program(codes)
         assert isinstance(found, Tensor)
-        correct = equals_golden(legalised.graph, codes, found, 2)
-        rate = {"program": milliseconds(lambda x, program=program: program(x)[0], sets, 20.0)}
-        with torch.no_grad():
-            rate["module"] = milliseconds(module, sets, 20.0)
-        moved = float(sum(each.numel() * 4 for each in sets[0]))
-        for variant, taken in rate.items():
-            yield context.read_row("backend", f"{name} batch {batch}", variant, taken, moved, correct=correct,
-                                   note=f"{batch / taken * 1e3:,.0f} samples/s")  # fmt: skip
+        (reals,) = program(*sets[0])
         (emulated,) = emulate(legalised.graph, [codes[:64].long()])
         assert isinstance(emulated, Tensor)
-        if not torch.equal(emulated, found[:64].long()):
-            yield context.read_row(
-                "backend", f"{name} against emulation", "program", rate["program"], moved, correct=False
-            )
+        correct = equals_golden(legalised.graph, codes, found, 2) and torch.equal(emulated, found[:64].long())
+        calls = {"program": lambda x, program=program: program(x)[0], "module": module, "PyTorch": plain}
+        moved = float(sum(each.numel() * 4 for each in sets[0]))
+        for variant, call in calls.items():
+            with torch.no_grad():
+                same = torch.equal(call(*sets[0]).double(), reals)
+                taken = milliseconds(call, sets, 20.0)
+            yield context.read_row("backend", f"{name} batch {batch}", variant, taken, moved, correct=correct and same,
+                                   note=f"{batch / taken * 1e3:,.0f} samples/s")  # fmt: skip

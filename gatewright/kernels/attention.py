@@ -109,7 +109,7 @@ def _attention_decode(
         from gatewright.kernels.attention_decode_triton import launch_attention_decode
 
         keys, values = (key_codes, key_scales), (value_codes, value_scales)
-        if attention_decode_cuda.serves(query, key_codes, form):
+        if attention_decode_cuda.serves(query, key_codes, value_codes, form):
             return attention_decode_cuda.launch_attention_decode(query, keys, values, length, scale)
         return launch_attention_decode(query, keys, values, form, length, scale)
     keys_plain = dequantize(key_codes[:, :, :length], key_scales[:, :, :length], form, torch.float32)

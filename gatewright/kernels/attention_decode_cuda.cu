@@ -5,12 +5,14 @@
 // they are (rows: tokens, k: a block of 32), the query's two 8-bit digits the columns (see integer_decode_cuda.cu). The
 // weighted values are bfloat16 products with the values transposed (rows: depth, k: tokens), which costs nothing: a lane
 // reads 16 bytes of four tokens, and a byte permutation pairs two tokens' elements as the fragment wants them; they
-// become bfloat16 exactly, their scale included. Every warp keeps its own queue of asynchronous copies in shared memory.
+// become bfloat16 exactly, their scale included. Every warp keeps its own queue in shared memory, which the copy engine
+// fills (a request for 2 KB instead of 128 by the lanes).
 //
 // Several blocks share a head's tokens and leave (maximum, sum, weighted values); the last to finish combines
 // them in order, so that results do not vary. (Clusters would do without memory, but leave processors idle: 124
 // clusters of 4 fit where 132 x 4 blocks do.)
 #include <cstdint>
+#include <cuda.h>
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
@@ -18,8 +20,10 @@ namespace {
 
 constexpr int kDepth = 128, kWarps = 4, kRing = 3, kHeads = 4;
 constexpr int kEntry = kDepth + 2;     // maximum, sum, 128 values
-constexpr int kStage = 2048 + 2048 + 128;  // keys, values, scales of 16 tokens
-constexpr int kQueues = kWarps * kRing * kStage;
+constexpr int kTile = 16 * kDepth;     // codes of 16 tokens
+constexpr int kScales = 2 * 16 * 4;    // their keys' scales and their values'
+constexpr int kCodes = kWarps * kRing * 2 * kTile;
+constexpr int kQueues = kCodes + kWarps * kRing * kScales;
 
 __device__ __forceinline__ uint32_t fma2(uint32_t a, uint32_t b, uint32_t c) {
     uint32_t d;
@@ -30,8 +34,20 @@ __device__ __forceinline__ uint32_t mul2(uint32_t a, uint32_t b) { return fma2(a
 __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
     return (uint32_t)__cvta_generic_to_shared(pointer);
 }
-__device__ __forceinline__ void copy16(uint32_t to, const void* from) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+// The copy engine brings 16 tokens, a line each, their 16-byte pieces swapped about (piece ^ token mod 8) so that lanes
+// that read them together find them in different banks.
+__device__ __forceinline__ void copy_tile(uint32_t to, const CUtensorMap* map, int token, uint32_t barrier) {
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+                 " [%0], [%1, {%2, %3}], [%4];" ::"r"(to), "l"(map), "r"(0), "r"(token), "r"(barrier) : "memory");
+}
+__device__ __forceinline__ void expect(uint32_t barrier, uint32_t bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+__device__ __forceinline__ void await(uint32_t barrier, uint32_t phase) {
+    uint32_t done = 0;
+    while (!done)
+        asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.shared.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
+                     : "=r"(done) : "r"(barrier), "r"(phase) : "memory");
 }
 __device__ __forceinline__ void copy4(uint32_t to, const void* from) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
@@ -90,9 +106,7 @@ __device__ __forceinline__ float key_scale(uint32_t code) {
 
 struct Arguments {
     const __nv_bfloat16* query;  // [batch x heads, 128]
-    const uint8_t* key_codes;    // [batch x shared, capacity, 128]
     const uint8_t* key_scales;   // [batch x shared, capacity, 4]
-    const uint8_t* value_codes;
     const uint8_t* value_scales;
     __nv_bfloat16* out;
     float* partial;  // [batch x heads, splits, kEntry]
@@ -118,8 +132,10 @@ __device__ __forceinline__ void combine(const float* parts, int pitch, int count
     }
 }
 
-__global__ void __launch_bounds__(kWarps * 32, 4) attention_decode(const Arguments args) {
-    extern __shared__ __align__(16) uint8_t memory[];
+__global__ void __launch_bounds__(kWarps * 32, 4) attention_decode(
+    const Arguments args, const __grid_constant__ CUtensorMap keys, const __grid_constant__ CUtensorMap values) {
+    extern __shared__ __align__(1024) uint8_t memory[];
+    __shared__ uint64_t arrivals[kWarps * kRing];
     asm volatile("griddepcontrol.launch_dependents;");
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const int row = lane >> 2, part = lane & 3;
@@ -128,8 +144,33 @@ __global__ void __launch_bounds__(kWarps * 32, 4) attention_decode(const Argumen
     const int tiles = (args.length + 15) / 16;
     const int begin = (int)((long long)tiles * split / args.splits);
     const int end = (int)((long long)tiles * (split + 1) / args.splits);
-    uint8_t* const queue = memory + warp * (kRing * kStage);
+    uint8_t* const queue = memory + warp * (kRing * 2 * kTile);
+    uint8_t* const scale_queue = memory + kCodes + warp * (kRing * kScales);
+    const uint32_t arrival = shared_address(arrivals + warp * kRing);
+    if (lane < kRing) asm volatile("mbarrier.init.shared.b64 [%0], 1;" ::"r"(arrival + lane * 8) : "memory");
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    __syncwarp();
     asm volatile("griddepcontrol.wait;" ::: "memory");
+
+    // A warp's slot: 16 tokens' codes by the copy engine, their scales by the lanes.
+    auto fetch = [&](int tile, int slot) {
+        if (tile < end) {
+            const int first = tile * 16;
+            if (lane == 0) {
+                const uint32_t stage = shared_address(queue + slot * (2 * kTile)), barrier = arrival + slot * 8;
+                expect(barrier, 2 * kTile);
+                copy_tile(stage, &keys, (int)base + first, barrier);
+                copy_tile(stage + kTile, &values, (int)base + first, barrier);
+            }
+            // A token past the end has the last one's scale, and whatever codes lie there.
+            const uint8_t* scales = lane < 16 ? args.key_scales : args.value_scales;
+            copy4(shared_address(scale_queue + slot * kScales) + lane * 4,
+                  scales + (base + min(first + (lane & 15), args.length - 1)) * 4);
+        }
+        commit();
+    };
+#pragma unroll
+    for (int i = 0; i < kRing; ++i) fetch(begin + warp + i * kWarps, i);
 
     // Columns 2 h and 2 h + 1 are the high and low digits of query head h: this lane's column is `row`. Its 8 elements of
     // each block of 32, in units of 2^-13 of the power of two below the block's largest.
@@ -161,42 +202,22 @@ __global__ void __launch_bounds__(kWarps * 32, 4) attention_decode(const Argumen
         }
     }
 
-    auto fetch = [&](int tile, int slot) {
-        if (tile < end) {
-            const uint32_t stage = shared_address(queue + slot * kStage);
-            const int first = tile * 16, last = args.length - 1;  // tokens past the end are read as the last
-            // Eight lanes copy a token's line; its pieces of 16 bytes are swapped about so that the lanes that
-            // read them together find them in different banks.
-            const int piece = lane & 7, quarter = lane >> 3;
-#pragma unroll
-            for (int j = 0; j < 4; ++j) {
-                const size_t from = (base + min(first + j * 4 + quarter, last)) * kDepth + piece * 16;
-                const uint32_t to = stage + (j * 4 + quarter) * kDepth;
-                copy16(to + (piece ^ quarter << 1) * 16, args.key_codes + from);
-                copy16(to + 2048 + (piece ^ ((j * 2 + (quarter >> 1)) & 3) << 1) * 16, args.value_codes + from);
-            }
-            const uint8_t* scales = lane < 16 ? args.key_scales : args.value_scales;
-            copy4(stage + 4096 + lane * 4, scales + (base + min(first + (lane & 15), last)) * 4);
-        }
-        commit();
-    };
-
     float weighted[8][4] = {};  // columns 2 h are query head h, the odd ones nothing
     float largest = -INFINITY, sum = 0.0f;
     int slot = 0;
-#pragma unroll
-    for (int i = 0; i < kRing; ++i) fetch(begin + warp + i * kWarps, i);
+    uint32_t phase = 0;
     for (int tile = begin + warp; tile < end; tile += kWarps) {
         asm volatile("cp.async.wait_group %0;" ::"n"(kRing - 1) : "memory");
         __syncwarp();  // the scales were copied by other lanes
-        const uint8_t* stage = queue + slot * kStage;
-        const uint8_t* scales = stage + 4096;
+        await(arrival + slot * 8, phase);
+        const uint8_t* stage = queue + slot * (2 * kTile);
+        const uint8_t* scales = scale_queue + slot * kScales;
 
         float score[2] = {};
         const uint32_t powers[2] = {*(const uint32_t*)(scales + row * 4), *(const uint32_t*)(scales + row * 4 + 32)};
 #pragma unroll
         for (int block = 0; block < 4; ++block) {
-            const int piece = (block * 2 + (part >> 1)) ^ (row & 3) << 1;
+            const int piece = (block * 2 + (part >> 1)) ^ row;
             const uint8_t* place = stage + row * kDepth + piece * 16 + (part & 1) * 8;
             const uint2 top = *(const uint2*)place, bottom = *(const uint2*)(place + 8 * kDepth);
             int c[4];
@@ -232,8 +253,9 @@ __global__ void __launch_bounds__(kWarps * 32, 4) attention_decode(const Argumen
         const uint32_t b0 = transpose8x8(pack(score[0], 0.0f));  // tokens 0 .. 7
         const uint32_t b1 = transpose8x8(pack(score[1], 0.0f));  // tokens 8 .. 15
 
-        const uint4* mine = (const uint4*)(stage + 2048 + part * 2 * kDepth + (row ^ part << 1) * 16);
-        const uint4 word[4] = {mine[0], mine[8], mine[64], mine[72]};  // tokens 0, 1, 8, 9 from 2 part
+        const uint4* even = (const uint4*)(stage + kTile + part * 2 * kDepth + (row ^ part << 1) * 16);
+        const uint4* odd = (const uint4*)(stage + kTile + (part * 2 + 1) * kDepth + (row ^ (part << 1 | 1)) * 16);
+        const uint4 word[4] = {even[0], odd[0], even[64], odd[64]};  // tokens 0, 1, 8, 9 from 2 part
         uint32_t power[2];
 #pragma unroll
         for (int pair = 0; pair < 2; ++pair) {
@@ -243,15 +265,15 @@ __global__ void __launch_bounds__(kWarps * 32, 4) attention_decode(const Argumen
 #pragma unroll
         for (int d = 0; d < 8; ++d) {
             const int w = d >> 1;
-            const uint32_t even = d & 1 ? 0x6622u : 0x4400u, odd = d & 1 ? 0x7733u : 0x5511u;
+            const uint32_t first = d & 1 ? 0x6622u : 0x4400u, second = d & 1 ? 0x7733u : 0x5511u;
             const uint32_t s0 = (&word[0].x)[w], s1 = (&word[1].x)[w], s2 = (&word[2].x)[w], s3 = (&word[3].x)[w];
-            mma(weighted[d], decode_pair(__byte_perm(s0, s1, even), power[0]),
-                decode_pair(__byte_perm(s0, s1, odd), power[0]), decode_pair(__byte_perm(s2, s3, even), power[1]),
-                decode_pair(__byte_perm(s2, s3, odd), power[1]), b0, b1);
+            mma(weighted[d], decode_pair(__byte_perm(s0, s1, first), power[0]),
+                decode_pair(__byte_perm(s0, s1, second), power[0]), decode_pair(__byte_perm(s2, s3, first), power[1]),
+                decode_pair(__byte_perm(s2, s3, second), power[1]), b0, b1);
         }
         __syncwarp();  // all lanes have read the scales before the slot is filled again
         fetch(tile + kRing * kWarps, slot);
-        slot = slot == kRing - 1 ? 0 : slot + 1;
+        if (++slot == kRing) slot = 0, phase ^= 1;
     }
     asm volatile("cp.async.wait_group 0;" ::: "memory");
 
@@ -292,6 +314,27 @@ __global__ void __launch_bounds__(kWarps * 32, 4) attention_decode(const Argumen
     }
 }
 
+// The copy engine's view of [tokens, 128] codes: boxes of 16 tokens.
+bool describe(CUtensorMap* map, const void* codes, long long tokens) {
+    using Encode = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*,
+                                const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle,
+                                CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+    static Encode encode = nullptr;
+    if (encode == nullptr) {
+        void* found = nullptr;
+        cudaDriverEntryPointQueryResult state;
+        if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &state) !=
+                cudaSuccess || state != cudaDriverEntryPointSuccess)
+            return false;
+        encode = (Encode)found;
+    }
+    const cuuint64_t extents[2] = {kDepth, (cuuint64_t)tokens}, pitch[1] = {kDepth};
+    const cuuint32_t box[2] = {kDepth, 16}, steps[2] = {1, 1};
+    return encode(map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, const_cast<void*>(codes), extents, pitch, box, steps,
+                  CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_NONE,
+                  CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+}
+
 }  // namespace
 
 // `splits` blocks share a head's tokens. Returns a cudaError_t.
@@ -300,9 +343,11 @@ extern "C" int attention_decode_mxint8(
     const void* value_scales, void* out, void* partial, void* arrived, long long heads, long long length,
     long long capacity, long long group, long long splits, float scale, cudaStream_t stream) {
     const Arguments args{
-        (const __nv_bfloat16*)query, (const uint8_t*)key_codes, (const uint8_t*)key_scales, (const uint8_t*)value_codes,
-        (const uint8_t*)value_scales, (__nv_bfloat16*)out, (float*)partial, (int*)arrived, (int)length, (int)capacity,
-        (int)group, (int)splits, scale};
+        (const __nv_bfloat16*)query, (const uint8_t*)key_scales, (const uint8_t*)value_scales, (__nv_bfloat16*)out,
+        (float*)partial, (int*)arrived, (int)length, (int)capacity, (int)group, (int)splits, scale};
+    CUtensorMap keys, values;
+    if (!describe(&keys, key_codes, heads * capacity) || !describe(&values, value_codes, heads * capacity))
+        return (int)cudaErrorInvalidValue;
     static_assert(kWarps * kHeads * kEntry * 4 <= kQueues);
     const cudaError_t status =
         cudaFuncSetAttribute(attention_decode, cudaFuncAttributeMaxDynamicSharedMemorySize, kQueues);
@@ -317,5 +362,5 @@ extern "C" int attention_decode_mxint8(
     config.stream = stream;
     config.attrs = &overlap;
     config.numAttrs = 1;
-    return (int)cudaLaunchKernelEx(&config, attention_decode, args);
+    return (int)cudaLaunchKernelEx(&config, attention_decode, args, keys, values);
 }

@@ -12,11 +12,13 @@ from gatewright.kernels import cuda_build, device
 from gatewright.kernels.device import arrival_counters
 
 
-def serves(query: Tensor, keys: Tensor, form: str) -> bool:
-    """Whether the CUDA kernel exists for this cache and can be built here, ."""
+def serves(query: Tensor, keys: Tensor, values: Tensor, form: str) -> bool:
+    """Whether the CUDA kernel exists for this cache (its codes) and can be built here."""
     heads, depth = query.shape[1:]
     group = heads // keys.shape[1]
     fits = query.is_cuda and query.dtype == torch.bfloat16 and depth == 128 and group <= 4 and form == "mxint8"
+    # The copy engine counts tokens in 32 bits, from 16-byte boundaries.
+    fits = fits and keys.numel() // 128 < 2**31 and keys.data_ptr() % 16 == 0 and values.data_ptr() % 16 == 0
     if not fits or torch.cuda.get_device_capability(query.device)[0] != 9:
         return False
     return cuda_build.library("attention_decode_cuda") is not None

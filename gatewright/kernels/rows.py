@@ -65,13 +65,18 @@ def _rows(
     form = block_format(output) if output else None
     device.record(kind, values)
     if device.uses_kernel(values):
+        from gatewright.kernels import rows_cuda
         from gatewright.kernels.rows_triton import launch_rows, row_limit
 
         if row_limit(values):
             out, scales = _outputs(values, form)
             gain = None if weight is None else weight.contiguous()
             shift = None if bias is None else bias.contiguous()
-            launch_rows(ROW_KINDS.index(kind), values.contiguous(), gain, shift, epsilon, out, scales, form)
+            values = values.contiguous()
+            if form is None and rows_cuda.serves(values, gain, shift):
+                rows_cuda.launch_rows(ROW_KINDS.index(kind), values, gain, shift, epsilon, out)
+            else:
+                launch_rows(ROW_KINDS.index(kind), values, gain, shift, epsilon, out, scales, form)
             return out, scales
     return _finish(reference_rows(values, weight, bias, kind, epsilon), values, form)
 

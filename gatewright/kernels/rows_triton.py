@@ -65,7 +65,7 @@ def rows_kernel(
         value = to_float32(raw, NATIVE)
         if KIND == 0:
             # A row that is all -inf gives NaN, as PyTorch's does.
-            value = exponential2(value * 1.4426950408889634 - tl.max(value, axis=0) * 1.4426950408889634, NATIVE)
+            value = exponential2((value - tl.max(value, axis=0)) * 1.4426950408889634, NATIVE)
             value = value * (1.0 / tl.sum(value, axis=0))
         else:
             if KIND == 1:

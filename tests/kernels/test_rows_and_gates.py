@@ -9,7 +9,7 @@ from gatewright.diagnostics import GatewrightError
 from gatewright.kernels import convert, rows
 from gatewright.kernels.formats import FORMATS
 
-WIDTHS = [32, 100, 1024, 4096]
+WIDTHS = [32, 100, 520, 1024, 2040, 4096, 8200, 16384]
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 
 
@@ -57,6 +57,28 @@ def test_cast_outputs_equal_a_cast_of_the_result(name: str, where: str) -> None:
         codes, scales = convert.quantize(values, name)
         assert torch.equal(fused[kind][0], codes), kind
         assert torch.equal(fused[kind][1], scales), kind
+
+
+@pytest.mark.parametrize("width", [64, 1024, 4096, 16384])
+def test_softmax_of_special_rows(width: int, where: str) -> None:
+    """As PyTorch's: NaN for a row that is all -inf or has a NaN or +inf; the largest values do not overflow."""
+    x = torch.randn(6, width, device=where).bfloat16()
+    x[0] = -torch.inf
+    x[1, width // 2 :] = -torch.inf
+    x[2, 5], x[3, 7] = torch.nan, torch.inf
+    x[4] = -3.3e38
+    x[4, 9], x[5, width - 1] = 3.3e38, 3.3e38
+    found, expected = rows.softmax(x), torch.softmax(x.float(), -1)
+    assert torch.equal(found.isnan(), expected.isnan())
+    assert torch.allclose(found.float().nan_to_num(), expected.nan_to_num(), rtol=2**-8 * 1.05, atol=1e-6)
+
+
+def test_norms_keep_a_small_spread_on_a_large_mean(where: str) -> None:
+    x = (1000 + 8 * torch.randint(-4, 5, (5, 4096), device=where)).bfloat16()
+    gain = torch.randn(4096, device=where).bfloat16()
+    found = rows.layer_norm(x, gain, -gain)
+    expected = torch.nn.functional.layer_norm(x.double(), (4096,), gain.double(), -gain.double())
+    assert torch.allclose(found.double(), expected, rtol=2**-8 * 1.05, atol=1e-3)
 
 
 def test_softmax_of_masked_rows_and_empty_tensors(where: str) -> None:

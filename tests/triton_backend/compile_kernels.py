@@ -13,7 +13,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from gatewright.backends.triton import convert, load, maps, products, rows
+from gatewright.backends.triton import convert, load, maps, products, rows, sums
 from gatewright.backends.triton.access import KernelSource
 from gatewright.backends.triton.program import Program
 from gatewright.ir.graph import Graph
@@ -57,19 +57,20 @@ def compile_only(
 def graphs() -> list[tuple[Graph, int]]:
     """Operators' samples, and the products and rows of the tests, with a batch."""
     from tests.conformance.cases import all_cases, sampled_operators
-    from tests.triton_backend.test_products import CASES, product_graph
+    from tests.triton_backend.test_products import CASES, CASTS, cast_graph, product_graph
     from tests.triton_backend.test_rows import softmax_graph
 
     found = [(case.integers, 6) for operator in sampled_operators() for case in all_cases(operator)[:2]]
     found += [(product_graph(*case), 40) for case in CASES.values()]
     found += [(product_graph("h q d, h k d -> h q k", (2, 5, 17), (2, 7, 17), ("ufixed<8,8>", "fixed<8,4>"), False), 4)]
+    found += [(cast_graph(*case), 9) for case in CASTS.values()]
     found += [(softmax_graph(shape), 5) for shape in ((5,), (2, 2048))]
     return found
 
 
 def main() -> int:
     """1 if a kernel does not compile."""
-    for module in (convert, load, maps, products, rows):
+    for module in (convert, load, maps, products, rows, sums):
         module.launch = compile_only
     device.uses_kernel = lambda value: True
     step = int(sys.argv[1]) if len(sys.argv) > 1 else 1

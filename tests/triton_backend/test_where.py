@@ -12,10 +12,10 @@ from gatewright.kernels.device import LAUNCHES
 from tests.conformance.cases import inputs_of
 from tests.triton_backend.checks import check_program
 from tests.triton_backend.test_models import quantised
-from tests.triton_backend.test_products import CASES, product_graph
+from tests.triton_backend.test_products import CASES, CASTS, cast_graph, product_graph
 from tests.triton_backend.test_rows import softmax_graph
 
-KINDS = ("encode", "map", "rows", "product")
+KINDS = ("encode", "map", "rows", "product", "sum")
 
 
 def test_which_kernels_ran_where(
@@ -25,9 +25,11 @@ def test_which_kernels_ran_where(
     for name in ("convolutions", "tokens"):
         graph, shape = quantised(name)
         GoldenProgram(graph, legalise(graph))(torch.randn(3, *shape, device=where))
-    monkeypatch.setattr(contractions, "LARGE", 1)
+    for limit in ("LARGE", "DEEP", "FILLING"):
+        monkeypatch.setattr(contractions, limit, 1)
     products = [product_graph(*CASES[case]) for case in ("rows", "very wide", "beyond int64")]
-    for graph in (softmax_graph((3, 16)), *products):
+    cast = cast_graph(*next(iter(CASTS.values())))
+    for graph in (softmax_graph((3, 16)), cast, *products):
         check_program(graph, inputs_of(graph, 4), where)
     place = "gpu" if where.type == "cuda" else "interpreter"
     with capsys.disabled():
@@ -35,6 +37,6 @@ def test_which_kernels_ran_where(
         for (kind, ran), count in sorted(LAUNCHES.items()):
             print(f"  {kind} on {ran}: {count} launches")
     printed = {f"printed {kind}" for kind in KINDS}
-    library = {"int8 matrix product", "float product"}
+    library = {"integer_linear", "int8 matrix product", "float product"}
     assert {kind for kind, ran in LAUNCHES if ran == place} >= printed | library
     assert LAUNCHES["contract", "host"]

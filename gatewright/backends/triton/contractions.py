@@ -1,6 +1,8 @@
 """A contraction and the map behind it: which way computes it exactly and fastest.
 
-- A large product with a constant: the library's int8 product, operands in int8 digits; the map reads its sums.
+- A large product of int8 with a constant, cast: :func:`gatewright.kernels.integer_product.integer_linear`.
+- Any other large product with a constant: the library's int8 product, operands in int8 digits; the map reads its sums.
+- A product in which no operand serves twice: one printed kernel that adds up element by element, the map in it.
 - Any other product of operands that fit int8: one printed kernel, the map in it.
 - Wider operands: exact floating point in pieces, as the emulation does.
 """
@@ -8,8 +10,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
@@ -28,24 +31,33 @@ from gatewright.backends.triton.matrices import (
     restore,
 )
 from gatewright.backends.triton.products import LONGEST, ProductKernel, Roles, offset_for
+from gatewright.backends.triton.requantise import Requantisation, requantisation
+from gatewright.backends.triton.sums import SumKernel, sums_fit
 from gatewright.ir.decoding import decoded_integers, decoded_interval, integer_table
-from gatewright.ir.expressions import ExpressionBuilder
+from gatewright.ir.expressions import Expression, ExpressionBuilder
 from gatewright.ir.formats import ScalarFormat
 from gatewright.ir.graph import Node
-from gatewright.ir.intervals import fits_int64
+from gatewright.ir.intervals import IntegerArray, Interval, fits_int64
 from gatewright.ir.ops.contract import Contract
 from gatewright.ir.ops.map import Map
 from gatewright.ir.types import Value
 from gatewright.kernels import device
+from gatewright.kernels.integer_product import integer_linear
 
 LARGE = 1 << 22
-"""Products of a sum from which the library's int8 matrix product is worth its own launch."""
+"""Products in all from which the library's int8 matrix product is worth its own launch."""
+
+DEEP = 512
+"""Products of a sum from which that holds; shorter sums are bound by what they write, which a printed kernel casts."""
+
+FILLING = 1 << 21
+"""Results whose tiles fill a GPU; of fewer results, the library shares each sum among several multiprocessors."""
 
 
 class Contraction:
     """One ``contract`` node and, where one map alone reads it, that map."""
 
-    def __init__(self, node: Node, follower: Node | None, constants: set[Value]) -> None:
+    def __init__(self, node: Node, follower: Node | None, constants: Mapping[Value, IntegerArray]) -> None:
         op = node.op
         assert isinstance(op, Contract)
         self.node, self.op, self.follower = node, op, follower
@@ -55,6 +67,7 @@ class Contraction:
         self.bounds = tuple(decoded_interval(value.format, value.interval) for value in node.inputs)
         self.roles = Roles.of(op.indices, *self.streams)
         self._digits: dict[torch.device, Digits] = {}
+        self._bias: dict[torch.device, Tensor] = {}
         name = self.output.name
         if follower is not None:
             assert isinstance(follower.op, Map)
@@ -64,27 +77,70 @@ class Contraction:
             expression, position = builder.finish(builder.inputs[0]), 0
         self.map = MapKernel(name, expression)
         self.product = self._product(name, expression, position)
+        self.cast = self._cast(expression, position, constants)
 
-    def _product(self, name: str, expression: object, position: int) -> ProductKernel | None:
-        from gatewright.ir.expressions import Expression
-
-        assert isinstance(expression, Expression)
+    def _product(self, name: str, expression: Expression, position: int) -> ProductKernel | SumKernel | None:
         left, right = self.bounds
+        if self.roles is not None and self.roles.both and self._serves_once() and sums_fit(left, right, self.depth):
+            return SumKernel(name, self.roles, (left, right), expression, position)
         fits = offset_for(left) is not None and offset_for(right) is not None and self.depth <= LONGEST
         if self.roles is None or not fits or self.node.output.interval.magnitude >= 1 << 31:
             return None
         return ProductKernel(name, self.roles, (left, right), expression, position)
 
+    def _sizes(self) -> dict[str, int]:
+        return dict(self.op.indices.sizes(self.node.inputs[0].shape, self.node.inputs[1].shape))
+
+    def _serves_once(self) -> bool:
+        """Whether no element of one of the operands counts in two results of a sample."""
+        roles, sizes = self.roles, self._sizes()
+        assert roles is not None
+        return any(
+            "*" not in free and math.prod(sizes[name] for name in free) == 1 for free in (roles.rows, roles.columns)
+        )
+
+    def _cast(
+        self, expression: Expression, position: int, constants: Mapping[Value, IntegerArray]
+    ) -> Requantisation | None:
+        """The arguments of ``integer_linear`` that make it this contraction; its bias is one row [columns]."""
+        roles = self.roles
+        if roles is None or roles.both or self.streams[0] == self.streams[1] or self.product is None:
+            return None
+        free = roles.columns if self.streams[0] else roles.rows
+        stream, kept = self.bounds if self.streams[0] else self.bounds[::-1]
+        if offset_for(stream) is None or offset_for(kept) != 0:
+            return None
+        if self.depth > LONGEST or self.depth % 16 or roles.result[-len(free) :] != free or not free:
+            return None
+        operands = self.follower.inputs if self.follower else (self.node.output,)
+        found = requantisation(expression, position, [constants.get(value) for value in operands])
+        if found is None or found.bias is None:
+            return found
+        shape, sizes = self.node.output.shape, self._sizes()
+        columns = math.prod(sizes[name] for name in free)
+        bias = found.bias
+        while bias.ndim > len(free) and bias.shape[0] == 1:
+            bias = bias[0]
+        if bias.ndim > len(free) or Interval.of(bias).magnitude >= 1 << 30:
+            return None  # it differs from row to row, or int32 does not hold it with the offset's part
+        return replace(found, bias=np.broadcast_to(bias, shape[len(shape) - len(free) :]).reshape(columns))
+
     @property
     def depth(self) -> int:
         """How many products make one sum."""
-        sizes = self.op.indices.sizes(self.node.inputs[0].shape, self.node.inputs[1].shape)
+        sizes = self._sizes()
         return math.prod(sizes[name] for name in self.op.indices.summed)
 
     @property
     def sources(self) -> dict[object, KernelSource]:
         """The printed kernels so far."""
-        own = {} if self.product is None else self.product.sources
+        own: dict[object, KernelSource] = {} if self.product is None else dict(self.product.sources)
+        if self._bias and self.cast is not None:
+            given = {each.name: getattr(self.cast, each.name) for each in fields(self.cast) if each.name != "bias"}
+            text = ", ".join(f"{name}={value!r}" for name, value in given.items())
+            own["call"] = KernelSource(
+                "integer_linear", f"# %{self.output.name}: integer_linear(x, w, bias, {text})\n", ()
+            )
         return {**own, **{("map", key): source for key, source in self.map.sources.items()}}
 
     def __call__(self, left: Tensor, right: Tensor, others: Mapping[Value, Held], batch: int) -> Held:
@@ -92,6 +148,8 @@ class Contraction:
         left, right = (_integers(each, form) for each, form in zip((left, right), (self.op.left, self.op.right),
                                                                    strict=True))  # fmt: skip
         if self._uses_library(left, right):
+            if self.cast is not None and batch * math.prod(self.node.output.shape) >= FILLING:
+                return self._by_kernel(left, right, self.cast)
             return self._mapped(self._by_library(left, right), others, batch)
         if self.product is not None and self.roles is not None:
             operands = self._operands(None, others)
@@ -120,9 +178,11 @@ class Contraction:
         work = stream.numel() * kept.numel() // self.depth
         # A window's view would have to be copied tap by tap; the printed kernel reads it where it lies.
         dense = sum((size - 1) * step for size, step in zip(stream.shape, stream.stride(), strict=True)) + 1
-        return products <= MOST_PRODUCTS and work >= LARGE and dense >= stream.numel()
+        large = work >= LARGE and self.depth >= DEEP
+        return products <= MOST_PRODUCTS and large and dense >= stream.numel()
 
-    def _by_library(self, left: Tensor, right: Tensor) -> Held:
+    def _matrices(self, left: Tensor, right: Tensor) -> tuple[Digits, Digits, Callable[[Held], Held]]:
+        """The stream's digits [rows, summed], the constant's [columns, summed], and what gives the result its axes."""
         roles = self.roles
         assert roles is not None
         if self.streams[0]:
@@ -131,15 +191,33 @@ class Contraction:
         else:
             stream, names, rows, bound = right, roles.right, roles.columns, self.bounds[1]
             kept, kept_names, columns, kept_bound = left[0], roles.left, roles.rows, self.bounds[0]
-        if not stream.is_meta:
-            device.record("int8 matrix product", stream)
         if kept.device not in self._digits:
             matrix = as_matrix(kept, kept_names, columns, roles.summed)
             self._digits[kept.device] = balanced_digits(matrix, kept_bound, False).with_sums()
-        matrix = as_matrix(stream, names, rows, roles.summed)
-        found = multiply(balanced_digits(matrix, bound, True), self._digits[kept.device])
+        digits = balanced_digits(as_matrix(stream, names, rows, roles.summed), bound, True)
         extents = dict(zip(names, stream.shape, strict=True)) | dict(zip(kept_names, kept.shape, strict=True))
-        return restore(found, (*rows, *columns), roles.result, extents)
+        return digits, self._digits[kept.device], lambda held: restore(held, (*rows, *columns), roles.result, extents)
+
+    def _by_library(self, left: Tensor, right: Tensor) -> Held:
+        digits, kept, axes = self._matrices(left, right)
+        if not left.is_meta:
+            device.record("int8 matrix product", left)
+        return axes(multiply(digits, kept))
+
+    def _by_kernel(self, left: Tensor, right: Tensor, cast: Requantisation) -> Held:
+        digits, kept, axes = self._matrices(left, right)
+        where = left.device
+        if where not in self._bias:
+            assert kept.sums is not None
+            bias = kept.sums * digits.offset
+            if cast.bias is not None and not left.is_meta:
+                bias = bias + torch.from_numpy(np.array(cast.bias, dtype=np.int64)).to(where)
+            self._bias[where] = bias.to(torch.int32)
+        found = integer_linear(
+            digits.parts[0].contiguous(), kept.parts[0].contiguous(), self._bias[where], relu=cast.relu,
+            shift=cast.shift, rounding=cast.rounding, overflow=cast.overflow, width=cast.width, signed=cast.signed,
+        )  # fmt: skip
+        return axes(Held((found,)))
 
     # ---- the map ---------------------------------------------------------------------------
     def _operands(self, total: Held | None, others: Mapping[Value, Held]) -> list[Held]:

@@ -22,6 +22,7 @@ from gatewright.backends.triton.access import (
 )
 from gatewright.backends.triton.expressions import print_expression, storage_type
 from gatewright.backends.triton.load import launch
+from gatewright.backends.triton.tiles import run_tuned
 from gatewright.ir.expressions import Expression, ExpressionBuilder
 from gatewright.ir.intervals import Interval
 from gatewright.kernels import device
@@ -59,9 +60,15 @@ class MapKernel:
         if key not in self.sources:
             described = access_groups("p", views, iter(strides[1:]), self.intervals)
             self.sources[key] = self.print(described, sizes, key[-1])
-        if not out.is_meta:
-            grid = device.ceil_div(out.numel(), BLOCK)
-            launch(self.sources[key], "map", grid, [*tensors, out, out.numel()], out, BLOCK=BLOCK)
+        source = self.sources[key]
+
+        def run(config: dict[str, int]) -> None:
+            grid = device.ceil_div(out.numel(), config["BLOCK"])
+            launch(source, "map", grid, [*tensors, out, out.numel()], out, **config)
+
+        options = [{"BLOCK": BLOCK, "num_warps": 4}, {"BLOCK": BLOCK // 2, "num_warps": 4},
+                   {"BLOCK": BLOCK // 2, "num_warps": 2}, {"BLOCK": 2 * BLOCK, "num_warps": 8}]  # fmt: skip
+        run_tuned("printed_map", source, out, options[0], options, run)
         return out
 
     def print(self, operands: Sequence[Operand], sizes: Sizes, far: bool) -> KernelSource:

@@ -31,6 +31,7 @@ from gatewright.backends.triton.access import (
 )
 from gatewright.backends.triton.expressions import print_expression, register_type, storage_type
 from gatewright.backends.triton.load import launch
+from gatewright.backends.triton.tiles import run_tuned
 from gatewright.ir.expressions import Expression
 from gatewright.ir.intervals import Interval
 from gatewright.ir.ops.contract import Indices
@@ -136,15 +137,15 @@ class ProductKernel:
         )  # fmt: skip
         if key not in self.sources:
             self.sources[key] = self.print([(sizes, rows) for sizes, rows, _ in groups], counts[3], views, key[-1])
-        tile = {"BM": 128 if counts[1] > 64 else 32 if counts[1] > 16 else 16,
-                "BN": 128 if counts[2] > 64 else 32 if counts[2] > 16 else 16,
-                "BK": 64 if counts[3] > 32 else 32}  # fmt: skip
-        grid = counts[0] * device.ceil_div(counts[1], tile["BM"]) * device.ceil_div(counts[2], tile["BN"])
-        if not out.is_meta and out.numel():
-            warps = 8 if tile["BM"] * tile["BN"] >= 128 * 128 else 4
+        source = self.sources[key]
+
+        def run(config: dict[str, int]) -> None:
+            grid = counts[0] * device.ceil_div(counts[1], config["BM"]) * device.ceil_div(counts[2], config["BN"])
             arguments = [left, right, *tensors, out, counts[1], counts[2]]
-            launch(self.sources[key], "product", grid, arguments, out, **tile, NATIVE=device.native(),
-                   num_warps=warps, num_stages=3)  # fmt: skip
+            launch(source, "product", grid, arguments, out, NATIVE=device.native(), **config)
+
+        options = tile_options(*counts[1:])
+        run_tuned("printed_product", source, out, options[0], options, run)
         return out
 
     def print(
@@ -178,12 +179,15 @@ class ProductKernel:
         pointers = [access.parameter for each in operands for access in each.accesses]
         body = [
             f'"""%{self.name}: sums of {depth} products, then {self.expression.interval}"""',
-            "tiles_n = tl.cdiv(N, BN)",
-            "tiles = tl.cdiv(M, BM) * tiles_n",
+            "tiles_m, tiles_n = tl.cdiv(M, BM), tl.cdiv(N, BN)",
             f"program = {program}",
-            "both = program // tiles",
-            "row = (program % tiles) // tiles_n * BM + tl.arange(0, BM)[:, None]",
-            "column = (program % tiles) % tiles_n * BN + tl.arange(0, BN)[None, :]",
+            "both = program // (tiles_m * tiles_n)",
+            "tile = program % (tiles_m * tiles_n)",
+            "# Down groups of 8 rows of tiles, so that the L2 cache serves both operands.",
+            "group = tile // (8 * tiles_n)",
+            "height = tl.minimum(tiles_m - group * 8, 8)",
+            "row = (group * 8 + tile % (8 * tiles_n) % height) * BM + tl.arange(0, BM)[:, None]",
+            "column = tile % (8 * tiles_n) // height * BN + tl.arange(0, BN)[None, :]",
             *both_lines,
             *row_lines,
             *column_lines,
@@ -252,6 +256,31 @@ class ProductKernel:
         if left_offset and right_offset:
             found.append(f"total += {left_offset * right_offset} * tl.minimum({depth} - step * BK, BK)")
         return found
+
+
+def tile_options(rows: int, columns: int, depth: int) -> list[dict[str, int]]:
+    """Configurations for a product of this size, the default first."""
+
+    def tile(tall: int, wide: int, deep: int, stages: int) -> dict[str, int]:
+        warps = 8 if tall * wide >= 128 * 128 else 4
+        return {"BM": tall, "BN": wide, "BK": deep, "num_warps": warps, "num_stages": stages}
+
+    height, width = (min(max(device.next_power(count), 16), 128) for count in (rows, columns))
+    # A short sum is one step.
+    deep = max(device.next_power(depth), 32) if depth <= 128 else 64
+    found = [tile(height, width, deep, 2 if depth <= 2 * deep else 3)]
+    if not device.native():
+        return found
+    other = 64 if deep == 128 else min(128, 2 * deep)
+    found += [
+        tile(height, width, deep, 4),
+        tile(height, width, other, 3),
+        tile(height, max(width // 2, 16), deep, 3),
+        tile(max(height // 2, 16), width, deep, 3),
+        tile(max(height // 2, 16), max(width // 2, 16), deep, 4),
+        tile(height, 256 if columns > 128 else width, other, 4),
+    ]
+    return list({str(each): each for each in found}.values())
 
 
 def _renamed(text: str) -> str:

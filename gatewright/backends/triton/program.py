@@ -20,6 +20,7 @@ from gatewright.backends.triton.load import HEADER
 from gatewright.backends.triton.maps import MapKernel, copy_kernel
 from gatewright.backends.triton.moves import can_move, move
 from gatewright.backends.triton.rows import RowsKernel
+from gatewright.backends.triton.views import sink_views
 from gatewright.diagnostics import error
 from gatewright.ir.builder import Builder
 from gatewright.ir.decoding import decoded_interval
@@ -49,7 +50,7 @@ class Program:
     """
 
     def __init__(self, graph: Graph) -> None:
-        self.graph = fuse_maps(fold_constants(graph))
+        self.graph = fuse_maps(fold_constants(sink_views(graph)))
         producers = self.graph.producer()
         self.constants = {value for value, node in producers.items() if isinstance(node.op, Constant)}
         self._arrays = {value: producers[value].op.evaluate() for value in self.constants}
@@ -168,7 +169,7 @@ class Program:
         if isinstance(node.op, Contract):
             if not fits_int64(*(decoded_interval(value.format, value.interval) for value in node.inputs)):
                 return self._on_host(group.nodes)
-            return self._contract(Contraction(node, group.nodes[1] if len(group.nodes) > 1 else None, self.constants))
+            return self._contract(Contraction(node, group.nodes[1] if len(group.nodes) > 1 else None, self._arrays))
         if isinstance(node.op, Map) and is_narrow(node.op.expression):
             return self._map(node, MapKernel(node.output.name, node.op.expression))
         return self._moved(node) if can_move(node) else self._on_host(group.nodes)

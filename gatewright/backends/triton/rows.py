@@ -24,6 +24,7 @@ from gatewright.backends.triton.access import (
 )
 from gatewright.backends.triton.expressions import print_expression, register_type, storage_type
 from gatewright.backends.triton.load import launch
+from gatewright.backends.triton.tiles import run_tuned
 from gatewright.ir.graph import Node
 from gatewright.ir.intervals import IntegerArray
 from gatewright.ir.ops.map import Map
@@ -77,13 +78,17 @@ class RowsKernel:
         count = batch
         for extent in rows:
             count *= extent
-        if not tensors[0].is_meta:
-            grid = device.ceil_div(count, height)
-            warps = 4 if block * height <= 4096 else 8 if block <= 8192 else 16
-            launch(
-                self.sources[key], "rows", grid, [*tensors, *results.values(), count], tensors[0],
-                ROWS=height, BLOCK=block, num_warps=warps,
-            )  # fmt: skip
+        source = self.sources[key]
+
+        def run(config: dict[str, int]) -> None:
+            arguments = [*tensors, *results.values(), count]
+            launch(source, "rows", device.ceil_div(count, config["ROWS"]), arguments, tensors[0], BLOCK=block, **config)
+
+        warps = 4 if block * height <= 4096 else 8 if block <= 8192 else 16
+        options = [{"ROWS": height, "num_warps": warps}, {"ROWS": height, "num_warps": warps // 2},
+                   {"ROWS": height, "num_warps": warps * 2}, {"ROWS": 2 * height, "num_warps": warps * 2},
+                   {"ROWS": max(height // 2, 1), "num_warps": warps // 2}]  # fmt: skip
+        run_tuned("printed_rows", source, every[0], options[0], options, run)
         return results
 
     def print(
