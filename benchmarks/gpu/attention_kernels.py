@@ -56,6 +56,14 @@ def decode_rows(context: Context) -> Iterator[Row]:
                 q, k, v, TOKENS, DEPTH**-0.5
             )
         work = elements * (1 + 1 / 32)
+        if form == "mxint8":
+            bytes_read = [
+                (torch.empty(int(work) // 4, dtype=torch.float32, device="cuda").uniform_(),) for _ in range(4)
+            ]
+            yield context.read_row(
+                "attention", f"read of {what}'s bytes", "sum", milliseconds(torch.sum, bytes_read), work
+            )
+            del bytes_read
         for variant, call in variants.items():
             found = call(query, keys, values)
             taken = milliseconds(call, caches)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.gpu.measure import Context, Row, milliseconds, relative_error, rotation
+from gatewright.kernels import convert, rows_cuda
 from gatewright.kernels import rows as ours
 
 HEIGHT = 8192
@@ -40,6 +41,8 @@ def rows(context: Context) -> Iterator[Row]:
     for width in (1024, 4096, 16384):
         size = HEIGHT * width * 2
         sets = rotation(lambda width=width: (torch.randn(HEIGHT, width, device="cuda").bfloat16(),), size)
+        copied = milliseconds(torch.clone, sets)
+        yield context.bandwidth_row("rows", f"copy {HEIGHT} x {width}", "clone", copied, 2 * size, None)
         for name, (call, plain, passes) in cases(width).items():
             yield from compare(context, f"{name} {HEIGHT} x {width}", call, plain, sets, passes * size, width)
     width = 4096
@@ -48,8 +51,11 @@ def rows(context: Context) -> Iterator[Row]:
     single = [(each[0],) for each in sets]
     yield from compare(context, f"gelu {HEIGHT} x {width}", ours.gelu, F.gelu, single, 4 * HEIGHT * width, width)
     work = HEIGHT * width * (2 + 1 + 1 / 32)
+    found = ours.rms_norm(*single[0], output="mxint8")
+    expected = F.rms_norm(single[0][0].float(), (width,), None, 1e-6)
+    correct = relative_error(convert.dequantize(*found, "mxint8", torch.float32), expected) < 1e-2
     taken = milliseconds(lambda x: ours.rms_norm(x, output="mxint8"), single)
-    yield context.bandwidth_row("rows", f"rms_norm -> mxint8 {HEIGHT} x {width}", "triton", taken, work, 0.93)
+    yield context.bandwidth_row("rows", f"rms_norm -> mxint8 {HEIGHT} x {width}", "triton", taken, work, 0.93, correct)
 
 
 def compare(
@@ -66,7 +72,9 @@ def compare(
         yield context.bandwidth_row("rows", what, variant, taken, work, None)
     found = call(*sets[0])
     taken = milliseconds(call, sets)
-    row = context.bandwidth_row("rows", what, "triton", taken, work, 0.93 if width >= 4096 else None,
+    by_cuda = what.startswith(ours.ROW_KINDS) and rows_cuda.serves(sets[0][0], None, None)
+    variant = "cuda" if by_cuda else "triton"
+    row = context.bandwidth_row("rows", what, variant, taken, work, 0.93 if width >= 4096 else None,
                                 relative_error(found, expected) < 6e-3)  # fmt: skip
     if width < 4096:
         row.goal, row.met = "best of all", taken <= min(times.values()) * 1.005

@@ -14,13 +14,13 @@ from gatewright.backends.torch.build import build_module
 from gatewright.backends.triton.convert import EncodeKernel
 from gatewright.backends.triton.golden import GoldenProgram
 from gatewright.backends.triton.inference import Inference
-from gatewright.diagnostics import GatewrightError
+from gatewright.diagnostics import Collector, GatewrightError
 from gatewright.frontend.importer import import_model
 from gatewright.frontend.quantise import quantise
 from gatewright.ir.formats import DETERMINISTIC_ROUNDINGS, CastSpec, Overflow, ScalarFormat, parse_format
 from gatewright.ir.graph import Graph
 from gatewright.ir.ops.constant import Constant
-from gatewright.ir.transforms.legalise import legalise
+from gatewright.ir.transforms.legalise import input_casts, legalise
 from gatewright.ir.transforms.prepare import prepare
 from gatewright.sim import golden
 from tests.conformance.random_models import draw_formats, draw_inputs, draw_model
@@ -72,11 +72,11 @@ def quantised(name: str) -> tuple[Graph, tuple[int, ...]]:
 def expected_outputs(program: GoldenProgram, graph: Graph, inputs: tuple[torch.Tensor, ...]) -> list[np.ndarray]:
     """The golden model's reals; the ports' casts are NumPy's."""
     integers = legalise(graph).graph
+    casts = input_casts(graph, Collector())
+    specs = [casts[value].spec for value in program.ports]
     codes = [
-        program._specs[value].format.encode(  # type: ignore[attr-defined]
-            each.double().cpu().numpy(), program._specs[value].rounding, program._specs[value].overflow
-        )
-        for value, each in zip(program.ports, inputs, strict=True)
+        spec.format.encode(each.double().cpu().numpy(), spec.rounding, spec.overflow)  # type: ignore[attr-defined]
+        for spec, each in zip(specs, inputs, strict=True)
     ]
     found: list[np.ndarray] = []
     for value, array in zip(integers.outputs, golden.evaluate(integers, codes), strict=True):
