@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from gatewright.diagnostics import error
-from gatewright.ir.formats import ScalarFormat
+from gatewright.ir.formats import Block, Format, ScalarFormat
 from gatewright.ir.graph import Graph
 from gatewright.ir.targets import Target
 from gatewright.ir.transforms.legalise import Legalised, PortCast, legalise
@@ -195,7 +195,7 @@ class Design:
 
     def _arrays(self, inputs: tuple[Any, ...]) -> list[Any]:
         given = zip(self.graph.inputs, self._given(inputs), strict=True)
-        arrays = [_to_array(port.name, each) for port, each in given]
+        arrays = [_to_array(port.name, each, self._port_casts[port].spec.format) for port, each in given]
         for port, array in zip(self.graph.inputs, arrays, strict=True):
             if array.shape[1:] != port.shape:
                 raise error(
@@ -292,8 +292,8 @@ class Design:
         return write_project(self, Path(folder))
 
 
-def _to_array(name: str, value: Any) -> Any:
-    """A tensor or array of real numbers as float64 numpy; GW0903 for anything else, and for NaN."""
+def _to_array(name: str, value: Any, format: Format) -> Any:
+    """A tensor or array of real numbers as float64 numpy; GW0903 for anything else, and for NaN without a code."""
     kind = f"{value.dtype}".removeprefix("torch.") if hasattr(value, "dtype") else type(value).__name__
     try:
         if hasattr(value, "detach"):
@@ -307,12 +307,18 @@ def _to_array(name: str, value: Any) -> Any:
             f"input {name} is of type {kind}, not real numbers",
             help="pass a tensor, or a numpy array, with the batch leading",
         ) from None
-    if np.isnan(array).any():
+    if np.isnan(array).any() and not _has_nan(format):
         where = [int(each) for each in np.argwhere(np.isnan(array))[0]]
         raise error(
             "GW0903",
             f"input {name} holds NaN",
-            note=f"the first is at {where}; the formats of hardware have no code for it",
+            note=f"the first is at {where}; {format} has no code for it",
             help="replace or leave out such samples",
         )
     return array
+
+
+def _has_nan(format: Format) -> bool:
+    """Whether a code, or a block's scale, stands for NaN."""
+    found = format.scale if isinstance(format, Block) else format
+    return isinstance(found, ScalarFormat) and found.has_nan

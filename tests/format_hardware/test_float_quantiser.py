@@ -149,3 +149,13 @@ def test_hardware_equals_the_golden_model(source: str, block: str, interval: int
         found = verify(design, [codes], stalls, 1)
         if stalls == "none":
             assert (found.interval, found.latency) == (design.interval, design.latency)
+
+
+def test_special_values_count_the_same_in_software() -> None:
+    formats = {"default": {"weight": "fixed<8,5>", "bias": "fixed<8,4>"}}
+    for source, block in (("bfloat16", "mxfp8<8>"), ("e4m3", "mxint8<8>"), ("e5m2 half_even infinite", "nvfp4")):
+        design = gw.compile(Narrowed(source, block), (torch.randn(2, 32),), formats)
+        x = torch.randn(6, 32)
+        x[0, 3], x[1, 9], x[2, 31], x[3, 0] = float("nan"), float("inf"), -float("inf"), 1e38
+        with torch.no_grad():
+            assert torch.equal(design.module(x).double(), design(x))

@@ -10,6 +10,7 @@ saturating cast clipped it (PACT, Choi et al. 2018); the identity everywhere for
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -152,17 +153,24 @@ def _rounded(scaled: Tensor, rounding: Rounding) -> Tensor:
 
 
 def _limited(codes: Tensor, low: int, high: int, overflow: Overflow) -> Tensor:
+    """Whole numbers after the overflow. Above 53 bits the highest code is no float64, but the one after it is."""
+    least, beyond = _bound(low), _bound(high + 1)
     match overflow:
         case Overflow.SATURATE | Overflow.SATURATE_SYMMETRIC:
-            return codes.clamp_(float(low), float(high))
+            return codes.clamp_(least, _bound(high))
         case Overflow.SATURATE_ZERO:
-            zero = float(min(max(0, low), high))
-            return torch.where((codes >= low) & (codes <= high), codes, zero)
+            zero = _bound(min(max(0, low), high))
+            return torch.where((codes >= least) & (codes < beyond), codes, zero)
         case _:
-            count = float(high - low + 1)
+            count = _bound(high - low + 1)
             rest = torch.fmod(codes, count)
-            rest = torch.where(rest < low, rest + count, rest)
-            return torch.where(rest > high, rest - count, rest)
+            lowered = torch.where(rest >= beyond, rest - count, rest)
+            return torch.where(rest < least, rest + count, lowered)
+
+
+def _bound(code: int) -> float:
+    """A code as float64; beyond its range no value is, so infinity serves."""
+    return float(code) if abs(code) < 1 << 1023 else math.inf if code > 0 else -math.inf
 
 
 @torch.library.custom_op("gatewright::cast", mutates_args=())

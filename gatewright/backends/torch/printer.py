@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewright.backends.torch.precision import Precision, precisions
+from gatewright.backends.torch.special import operand_texts, port_text, port_values, special_values
 from gatewright.backends.torch.texts import operation_text, result_cast, streams_of
 from gatewright.backends.torch.wide import Region, region_of
 from gatewright.diagnostics import Location
-from gatewright.ir.formats import CastSpec, Fixed, ScalarFormat
+from gatewright.ir.formats import Block, CastSpec, Fixed, Format, Overflow, ScalarFormat
 from gatewright.ir.graph import Graph, Node
 from gatewright.ir.ops.cast import Cast
 from gatewright.ir.ops.constant import Constant
@@ -68,6 +69,8 @@ class _State:
     streams: set[Value]
     precision: dict[Value, Precision]
     producer: dict[Value, Node]
+    ports: set[Value]
+    special: dict[Value, Format]
     names: dict[Value, str] = field(default_factory=dict[Value, str])
     taken: set[str] = field(default_factory=lambda: set(RESERVED))
     tensors: dict[str, ConstantTensor] = field(default_factory=dict[str, ConstantTensor])
@@ -92,7 +95,8 @@ def print_module(graph: Graph, original: str = "") -> Printed:
 
     Parameters keep their names, so that the ``state_dict`` has the original model's keys.
     """
-    state = _State(graph, streams_of(graph), precisions(graph), graph.producer())
+    ports = port_values(graph)
+    state = _State(graph, streams_of(graph), precisions(graph), graph.producer(), ports, special_values(graph, ports))
     inputs = [state.name(value) for value in graph.inputs]
     state.names.update(zip(graph.inputs, inputs, strict=True))
     for node in graph.nodes:
@@ -135,10 +139,10 @@ def _print_node(state: _State, node: Node) -> None:
         state.names[value] = _constant_text(state, node, op)
         return
     _print_place(state, node)
-    operands = [state.names[each] for each in node.inputs]
+    operands = operand_texts(node, [state.names[each] for each in node.inputs], state.special)
     precision = state.precision[value]
     if isinstance(op, Cast):
-        text = _cast_text(state, node, op, operands[0])
+        text = _cast_text(state, node, op, port_text(node, operands[0], state.ports))
     else:
         wide = precision.dtype != "float32"
         operands = [
@@ -180,6 +184,10 @@ def _cast_text(state: _State, node: Node, op: Cast, operand: str) -> str:
     producer = state.producer.get(node.inputs[0])
     if producer is not None and isinstance(producer.op, Constant) and operand.startswith("self."):
         return f"self.quantised({operand}, {op.settings()})"
+    spec = op.spec
+    if isinstance(spec.format, Block) and spec.overflow is Overflow.INFINITE and spec.format.element.has_infinity:
+        # An infinite element counts as the largest one, as its block's scale has it.
+        op = dataclasses.replace(op, spec=dataclasses.replace(spec, overflow=Overflow.SATURATE))
     return op.torch(operand)
 
 

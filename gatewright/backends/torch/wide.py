@@ -71,7 +71,10 @@ class Region:
                 type = Type(node.output.shape, spec.format, interval_of_codes(spec.format))
                 enter(node.output, spec.format.encode(array, spec.rounding, spec.overflow), type, stream)
             else:
-                known[node.output] = node.op.decompose(builder, *(known[value] for value in node.inputs))
+                operands = [known[value] for value in node.inputs]
+                if not node.op.takes_codes:
+                    operands = [builder.decoded(value) for value in operands]
+                known[node.output] = node.op.decompose(builder, *operands)
         graph = builder.finish([known[self.output]])
         format = graph.outputs[0].format
         assert isinstance(format, ScalarFormat)

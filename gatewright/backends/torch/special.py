@@ -1,0 +1,81 @@
+"""NaN and infinity in a printed module: they count as in the hardware's integers.
+
+A cast at an input port, or one that overflows to infinity, can give values that no integer has. Arithmetic on the
+codes counts NaN as 0 and an infinity as the largest finite value of its sign. A NaN that comes from a
+parameter stays NaN, so that a training that diverges shows: hardware never has such a parameter.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from gatewright.backends.torch.texts import MOVEMENTS, result_cast
+from gatewright.ir.formats import Block, Fixed, Format, Overflow, SignificandFormat
+from gatewright.ir.graph import Graph, Node
+from gatewright.ir.ops.cast import Cast
+from gatewright.ir.types import Value
+
+
+def counted(value: Tensor, largest: float = math.inf) -> Tensor:
+    """``value`` with NaN as 0 and infinities as ``largest``; unchanged while a model is exported."""
+    if torch.compiler.is_exporting():
+        return value
+    return torch.nan_to_num(value, nan=0.0, posinf=largest, neginf=-largest)
+
+
+def port_values(graph: Graph) -> set[Value]:
+    """The inputs, and what only moves their elements."""
+    found = set(graph.inputs)
+    for node in graph.nodes:
+        if isinstance(node.op, MOVEMENTS) and node.inputs[0] in found:
+            found.add(node.output)
+    return found
+
+
+def special_values(graph: Graph, ports: set[Value]) -> dict[Value, Format]:
+    """The quantised values that may hold NaN or infinity, with their formats."""
+    found: dict[Value, Format] = {}
+    for node in graph.nodes:
+        op, first = node.op, node.inputs[0] if node.inputs else None
+        spec = op.spec if isinstance(op, Cast) else result_cast(op)
+        if spec is not None:
+            arises = first in ports or spec.overflow is Overflow.INFINITE
+            if has_specials(spec.format) and (arises or (isinstance(spec.format, Block) and first in found)):
+                found[node.output] = spec.format
+        elif isinstance(op, MOVEMENTS) and first in found and len({found.get(each) for each in node.inputs}) == 1:
+            found[node.output] = found[first]
+    return found
+
+
+def has_specials(format: Format) -> bool:
+    """Whether a cast to ``format`` can give NaN or infinity."""
+    if isinstance(format, Block):
+        return has_specials(format.scale) or has_specials(format.element)
+    return isinstance(format, SignificandFormat) and (format.has_nan or format.has_infinity)
+
+
+def counted_text(text: str, format: Format | None) -> str:
+    """``text``, a value of ``format`` that may be special, as integer arithmetic takes it."""
+    if isinstance(format, SignificandFormat) and format.has_infinity:
+        return f"gw.counted({text}, {float(format.largest)!r})"
+    return f"gw.counted({text})"
+
+
+def operand_texts(node: Node, texts: list[str], special: dict[Value, Format]) -> list[str]:
+    """The operands' texts; those that may be special are counted unless the node only hands them on."""
+    blocks = isinstance(node.op, Cast) and isinstance(node.op.spec.format, Block)
+    if blocks or (isinstance(node.op, MOVEMENTS) and node.output in special):
+        return texts
+    return [
+        counted_text(text, special[value]) if value in special else text
+        for text, value in zip(texts, node.inputs, strict=True)
+    ]
+
+
+def port_text(node: Node, text: str, ports: set[Value]) -> str:
+    """The operand of a cast: at a port, NaN is the code 0 of a format that has none."""
+    is_fixed = isinstance(node.op, Cast) and isinstance(node.op.spec.format, Fixed)
+    return f"gw.counted({text})" if is_fixed and node.inputs[0] in ports else text
