@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -57,7 +58,8 @@ def compile(
     tensors, batch leading. ``formats``: one cast for everything, a dictionary or a TOML file; None where
     the model carries its own casts. ``calibration``: batches of inputs, for ``auto`` fraction bits.
     ``target``: a :class:`Target` or a part's name. At most one of ``interval`` (cycles between samples),
-    ``fps`` (samples a second) and ``budget`` (most lut, ff, dsp, bram); by default the smallest design.
+    ``fps`` (samples a second) and ``budget`` (most lut, ff, dsp, bram); by default the smallest design. A budget
+    of 0 dsp, and a target with ``use_dsp=False``, multiply in logic.
 
     Raises ``GatewrightError`` with everything found wrong in one pass.
     """
@@ -66,6 +68,8 @@ def compile(
 
     check_goals(interval, fps, budget)  # before the import, which may take long
     part = _target(target)
+    if budget is not None and budget.get("dsp") == 0:
+        part = replace(part, use_dsp=False)
     original, graph = quantised_graph(model, example_inputs, formats, calibration)
     legalised = legalise(graph)
     plan = schedule(legalised.graph, part, interval=interval, fps=fps, budget=budget)
@@ -264,13 +268,18 @@ class Design:
         return verify_with_cocotb(self, self.encode(*inputs), stalls, seed)
 
     def synth(self, family: str | None = None, **options: Any) -> SynthesisResult:
-        """Synthesise with Yosys for ``xcup``, ``ecp5`` or ``ice40``: ``.lut .ff .dsp .bram``."""
+        """Synthesise with Yosys for ``xcup``, ``ecp5`` or ``ice40``: ``.lut .ff .dsp .bram``.
+
+        ``options`` are those of :func:`gatewright.backends.synthesis.synthesise`; ``no_dsp`` is set where the
+        target has no multipliers.
+        """
         import tempfile
 
         from gatewright.backends.synthesis import synthesise
 
         with tempfile.TemporaryDirectory(prefix="gatewright-") as folder:
             sources = self.hardware.write(Path(folder))
+            options.setdefault("no_dsp", not self.target.has_multipliers)
             return synthesise(sources, self.hardware.top, family or self.target.family.name, **options)
 
     def quality(self, data: Iterable[Any]) -> list[LayerQuality]:

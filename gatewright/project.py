@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 TESTBENCH_SAMPLES = 8
 
 YOSYS_SCRIPTS = {
-    "xcup": "synth_xilinx -family xcup -flatten -noiopad -top {top}",
-    "ecp5": "synth_ecp5 -top {top} -json {top}_ecp5.json",
-    "ice40": "synth_ice40 -dsp -top {top} -json {top}_ice40.json",
+    "xcup": ("synth_xilinx -family xcup -flatten -noiopad -top {top}", " -nodsp"),
+    "ecp5": ("synth_ecp5 -top {top} -json {top}_ecp5.json", " -nodsp"),
+    "ice40": ("synth_ice40 -dsp -top {top} -json {top}_ice40.json", ""),
 }
+"""Each family's command, and what forbids it multipliers: for ice40 that is the lack of -dsp."""
 
 
 def write_project(design: Design, folder: Path) -> Path:
@@ -90,7 +91,9 @@ def _write_files(design: Design, folder: Path) -> None:
     sources = " ".join(sorted(name for name in hardware.files if name.endswith(".sv")))
     scripts = folder / "synthesis"
     scripts.mkdir()
-    for family, command in YOSYS_SCRIPTS.items():
+    for family, (command, no_dsp) in YOSYS_SCRIPTS.items():
+        if not design.target.has_multipliers:
+            command = command.replace(" -dsp", "") + no_dsp
         text = f"# run in ../rtl: yosys -s ../synthesis/{family}.ys\nread_verilog -sv {sources}\n"
         text += command.format(top=hardware.top) + "\nstat\n"
         (scripts / f"{family}.ys").write_text(text)

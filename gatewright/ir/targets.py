@@ -64,13 +64,14 @@ PARTS = {
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The part to compile for and the clock to pipeline for, in MHz.
+    """The part to compile for and the clock to pipeline for, in MHz; without ``use_dsp`` its multipliers stay unused.
 
     Raises ``GatewrightError`` GW0701 for an unknown part and GW0702 for a clock that is not positive.
     """
 
     name: str = "xcup"
     clock_mhz: float = 100.0
+    use_dsp: bool = True
 
     def __post_init__(self) -> None:
         if self.name not in PARTS:
@@ -89,6 +90,11 @@ class Target:
     def part(self) -> Part:
         """The part's resources."""
         return PARTS[self.name]
+
+    @property
+    def has_multipliers(self) -> bool:
+        """Whether there are hard multipliers to be used."""
+        return self.use_dsp and self.part.dsp > 0
 
     @property
     def family(self) -> Family:

@@ -121,6 +121,11 @@ def _window(each: WindowUnit) -> Cost:
     return memory_cost(each.depth, each.inputs[0].width) + loops + Cost(lut, 2.0 * (address + level) + 10)
 
 
+def booth_luts(first: int, second: int) -> float:
+    """A product in logic: a row of the wider operand for every two bits of the narrower one."""
+    return (min(first, second) + 2) // 2 * (max(first, second) + 2)
+
+
 def multiplier_cost(product: Product, count: int) -> Cost:
     """``count`` multipliers of packed operands, the shifts by their exponents included."""
     left, right = product.left, product.right
@@ -135,7 +140,7 @@ def multiplier_cost(product: Product, count: int) -> Cost:
     if product.table is not None:
         lut += product.width
     elif narrowest > 1:
-        lut += (narrowest + 2) // 2 * (widest + 2)
+        lut += booth_luts(widest, narrowest)
     elif not (left.unit or right.unit):
         lut += 0.5 * widest
     return Cost(lut=count * lut, ff=count * (product.width + product.exponent_max))
@@ -166,8 +171,12 @@ def _map(each: MapUnit) -> Cost:
             for _ in range(lanes):
                 memories += rom_cost(len(node.attributes[1]), node.interval.width)
             continue
-        if node.op == "mul":
+        if node.op == "mul" and each.hard:
             memories += Cost(dsp=lanes)
+            continue
+        if node.op == "mul":
+            first, second = (each.expression.nodes[arg].interval.width for arg in node.args)
+            lut += booth_luts(first, second)
             continue
         lut += node.interval.width * (2.0 if node.op in ("shlv", "shrv") else 1.0)
     for _, table, interval in each.tables:

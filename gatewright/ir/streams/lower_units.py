@@ -63,7 +63,7 @@ def _contract(op: Contract, lowering: Lowering, node: Node) -> None:
     if form.window is not None:
         weights = form.window.arranged(weights, tile.parallel, tile.channels, tile.lane_groups)
     padded = weights.size > form.weights.size or weights.shape[2] % tile.inputs != 0
-    product = plan_product(form.stream, form.constant, padded, lowering.target.part.dsp > 0)
+    product = plan_product(form.stream, form.constant, padded, lowering.target.has_multipliers)
     weights = product.right.pack(form.weights)
     layout = Layout(form.products, form.outputs, tile.outputs)
     if form.window is None:
@@ -167,6 +167,7 @@ def _map(op: Map, lowering: Lowering, node: Node) -> None:
         plan.stages,
         plan.latency,
         tuple(scalars),
+        hard=lowering.target.has_multipliers,
     )
     lowering.produced(node.output, lowering.emit(unit)[0])
 

@@ -35,7 +35,7 @@ class MapUnit(Component):
     Operand ``i`` of the expression is input channel ``streams.index(i)``, or the constant ``tables[i]``
     of codes [beats, lanes], read beat by beat and repeated. ``stages`` gives each node's pipeline stage;
     ``latency`` registers lie between input and output. ``scalar_inputs`` lists the input channels whose
-    one lane feeds all lanes.
+    one lane feeds all lanes. ``hard``: products may take hard multipliers.
     """
 
     expression: Expression = field(default_factory=lambda: Expression((), 0, 0))
@@ -44,6 +44,7 @@ class MapUnit(Component):
     stages: tuple[int, ...] = ()
     latency: int = 1
     scalar_inputs: tuple[int, ...] = ()
+    hard: bool = True
 
     @property
     def timing(self) -> Timing:
