@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from gatewright.ir.intervals import IntegerArray, Interval, widen
+from gatewright.ir.intervals import IntegerArray, Interval, fits_int64, widen
 from gatewright.ir.scalar_ops import SCALAR_OPS, Attributes
 
 
@@ -68,15 +68,12 @@ class Expression:
         values: list[IntegerArray] = []
         for node in self.nodes:
             if node.op == "input":
-                values.append(widen(np.asarray(operands[int(node.attributes[0])]), node.interval))
+                values.append(_kept(np.asarray(operands[int(node.attributes[0])]), node.interval))
             elif node.op == "constant":
                 values.append(widen(np.asarray(node.attributes[0], dtype=object), node.interval))
             else:
                 involved = [node.interval, *(self.nodes[arg].interval for arg in node.args)]
-                arguments = [widen(values[arg], *involved) for arg in node.args]
-                values.append(
-                    widen(np.asarray(SCALAR_OPS[node.op].evaluate(node.attributes, *arguments)), node.interval)
-                )
+                values.append(_evaluated(node, [values[arg] for arg in node.args], involved))
         shape = np.broadcast_shapes(*(np.shape(each) for each in operands)) if operands else ()
         return (
             np.broadcast_to(values[self.result], shape) if values[self.result].shape != shape else values[self.result]
@@ -100,6 +97,26 @@ class Expression:
                 call = ", ".join([*(names[arg] for arg in node.args), *detail])
                 lines.append(f"t{index} = {node.op}({call}) {node.interval}")
         return [*lines, f"return {names[self.result]}"]
+
+
+MODULAR = ("wrap", "shlw")
+"""Operations that compute with 2^width, however small their operand is."""
+
+
+def _evaluated(node: ScalarNode, arguments: list[IntegerArray], involved: list[Interval]) -> IntegerArray:
+    """The values of one operation: in int64 where its intervals fit, or else these very operands and results do."""
+    op = SCALAR_OPS[node.op]
+    if not fits_int64(*involved) and node.op not in MODULAR and all(each.size for each in arguments):
+        found = [Interval(int(each.min()), int(each.max())) for each in arguments]
+        actual = [op.infer(node.attributes, *found), *found]
+        involved = actual if fits_int64(*actual) else involved
+    wide = [widen(each, *involved) for each in arguments]
+    return _kept(np.asarray(op.evaluate(node.attributes, *wide)), node.interval)
+
+
+def _kept(array: IntegerArray, interval: Interval) -> IntegerArray:
+    """``array`` in int64 where ``interval`` fits; otherwise as it is, in int64 or in Python integers."""
+    return array if array.dtype == np.int64 else widen(array, interval)
 
 
 def _short(attribute: Any) -> str:

@@ -132,8 +132,11 @@ def _evaluate_table(attributes: Attributes, a: IntegerArray) -> IntegerArray:
 
 
 def _evaluate_leading_zeros(attributes: Attributes, a: IntegerArray) -> IntegerArray:
-    lengths = [int(each).bit_length() for each in a.flat]
-    return attributes[0] - np.array(lengths, dtype=np.int64).reshape(a.shape)
+    if a.dtype == object:
+        lengths = [int(each).bit_length() for each in a.flat]
+        return attributes[0] - np.array(lengths, dtype=np.int64).reshape(a.shape)
+    upper, lower = (np.frexp(half.astype(np.float64))[1] for half in (a >> 32, a & 0xFFFFFFFF))
+    return attributes[0] - np.where(upper > 0, upper + 32, lower).astype(np.int64)
 
 
 def _compare(function: Any) -> Callable[..., IntegerArray]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from fractions import Fraction
 from itertools import product
 
 import numpy as np
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from gatewright.ir.expressions import ExpressionBuilder, Term
 from gatewright.ir.formats import DETERMINISTIC_ROUNDINGS
 from gatewright.ir.intervals import Interval, fits_int64, widen
+from gatewright.ir.ops.contract import exact_einsum
 from gatewright.ir.scalar_ops import SCALAR_OPS
 
 
@@ -175,3 +178,49 @@ def test_evaluation_is_exact_beyond_int64() -> None:
     expression = builder.finish((a * a).round(3, "half_up"))
     value = np.array([2**70 - 1], dtype=object)
     assert int(expression.evaluate(value)[0]) == ((2**70 - 1) ** 2 + 4) >> 3
+
+
+def test_wide_expressions_on_small_numbers_equal_those_on_large_ones() -> None:
+    """Where an interval is too wide for int64, numbers that fit are computed in it, all others in Python integers."""
+    builder = ExpressionBuilder([Interval(-(1 << 40), 1 << 40), Interval(0, 60)])
+    value, amount = builder.inputs
+    moved = value << amount
+    shifted = moved.round(50, "half_even") + moved.absolute().leading_zeros(101)
+    expression = builder.finish((moved < 0).select(-shifted, shifted).maximum(-(1 << 80)))
+    generator = np.random.default_rng(3)
+    values = np.concatenate([generator.integers(-1000, 1000, 50), generator.integers(-(1 << 40), 1 << 40, 50)])
+    amounts = np.concatenate([generator.integers(0, 40, 50), generator.integers(0, 61, 50)])
+    together = expression.evaluate(values, amounts)
+    small = expression.evaluate(values[:50], amounts[:50])
+    assert small.dtype == np.int64
+    np.testing.assert_array_equal(together[:50].astype(np.int64), small)
+    for row, (number, shift) in enumerate(zip(values.tolist(), amounts.tolist(), strict=True)):
+        exact = Fraction(number << shift, 1 << 50)
+        expected = round(exact) + 101 - (abs(number) << shift).bit_length()
+        assert together[row] == max(-expected if number < 0 else expected, -(1 << 80))
+
+
+def test_leading_zeros_of_every_length() -> None:
+    builder = ExpressionBuilder([Interval(0, (1 << 62) - 1)])
+    expression = builder.finish(builder.inputs[0].leading_zeros(62))
+    numbers = [0, *((1 << bit) + extra for bit in range(62) for extra in (-1, 0, 1) if bit < 61 or extra < 0)]
+    found = expression.evaluate(np.asarray(numbers, dtype=np.int64))
+    assert found.tolist() == [62 - number.bit_length() for number in numbers]
+
+
+@pytest.mark.parametrize("bits", [(8, 8), (26, 24), (33, 28), (37, 33), (60, 12), (70, 65)])
+def test_products_are_exact_at_any_width(bits: tuple[int, int]) -> None:
+    draw = random.Random(sum(bits))
+
+    def drawn(size: int) -> np.ndarray:
+        low, high = -(1 << size), (1 << size) - 1
+        return np.array(
+            [[draw.choice([low, high, draw.randint(low, high)]) for _ in range(32)] for _ in range(5)], object
+        )
+
+    left, right = (drawn(size) for size in bits)
+    first, second = (
+        each.astype(np.int64) if size < 63 else each for each, size in zip((left, right), bits, strict=True)
+    )
+    found = exact_einsum("...k,nk->...n", first, second)
+    assert (found.astype(object) == left @ right.T).all()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -132,13 +133,46 @@ def bound_with_constant(equation: str, left: Value, weights: IntegerArray, right
 
 
 def exact_einsum(equation: str, left: IntegerArray, right: IntegerArray) -> IntegerArray:
-    """einsum on integers, exact at any width: float64 BLAS below 2^53, else int64, else Python integers."""
+    """einsum on integers, exact at any width: float64 BLAS, on limbs of the operands where 53 bits are too few."""
     if left.size == 0 or right.size == 0:
         return np.einsum(equation, left.astype(np.int64), right.astype(np.int64))
-    bound = Interval.of(left).magnitude * Interval.of(right).magnitude * max(left.size, right.size)
+    count = _summed_terms(equation, left, right)
+    largest = [max(abs(int(each.min())), abs(int(each.max()))) for each in (left, right)]
+    bound = largest[0] * largest[1] * count
     if bound <= FLOAT64_EXACT:
-        result = np.einsum(equation, left.astype(np.float64), right.astype(np.float64), optimize=True)
-        return np.rint(result).astype(np.int64)
-    if bound.bit_length() <= INT64_BITS:
-        return np.einsum(equation, left.astype(np.int64), right.astype(np.int64), optimize=True)
-    return np.einsum(equation, left.astype(object), right.astype(object), optimize=True)
+        return _float_einsum(equation, left, right)
+    bits = (53 - count.bit_length()) // 2
+    if bits < 8:
+        return np.einsum(equation, left.astype(object), right.astype(object), optimize=True)
+    dtype = np.int64 if bound.bit_length() <= INT64_BITS else object
+    total: IntegerArray | None = None
+    for low, first in _limbs(left, bits, largest[0]):
+        for high, second in _limbs(right, bits, largest[1]):
+            part = _float_einsum(equation, first, second).astype(dtype) << (low + high)
+            total = part if total is None else total + part
+    assert total is not None
+    return total
+
+
+def _summed_terms(equation: str, left: IntegerArray, right: IntegerArray) -> int:
+    """How many products one result sums."""
+    operands, result = equation.split("->")
+    sizes: dict[str, int] = {}
+    for names, array in zip(operands.split(","), (left, right), strict=True):
+        listed = names.replace("...", "")
+        sizes |= dict(zip(listed, array.shape[array.ndim - len(listed) :], strict=True))
+    return prod(size for name, size in sizes.items() if name not in result)
+
+
+def _float_einsum(equation: str, left: IntegerArray, right: IntegerArray) -> IntegerArray:
+    result = np.einsum(equation, left.astype(np.float64), right.astype(np.float64), optimize=True)
+    return np.rint(result).astype(np.int64)
+
+
+def _limbs(array: IntegerArray, bits: int, largest: int) -> Iterator[tuple[int, IntegerArray]]:
+    """``array`` as a sum of limbs of ``bits`` bits, each with the power of two that it counts; the last is signed."""
+    position = 0
+    while largest >> (position + bits):
+        yield position, array & ((1 << bits) - 1)
+        array, position = array >> bits, position + bits
+    yield position, array
