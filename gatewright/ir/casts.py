@@ -24,6 +24,7 @@ from gatewright.ir.formats import (
     Rounding,
     SignificandFormat,
     Ternary,
+    no_infinity,
 )
 from gatewright.ir.intervals import Interval
 from gatewright.ir.types import fraction_bits
@@ -76,7 +77,10 @@ def _ternary_code(term: Term, source: Format, spec: CastSpec) -> Term:
 
 
 def overflow_term(term: Term, codes: Interval, overflow: Overflow, width: int, signed: bool) -> Term:
-    """``term`` limited to ``codes`` as the named overflow does; nothing where it always fits."""
+    """``term`` limited to ``codes`` as the named overflow does; nothing where it always fits.
+
+    Raises GW0205 for ``infinite``, which only floating-point formats have.
+    """
     match overflow:
         case Overflow.SATURATE:
             return term.clamp(codes.low, codes.high)
@@ -87,5 +91,7 @@ def overflow_term(term: Term, codes: Interval, overflow: Overflow, width: int, s
                 return term
             inside = (term >= codes.low) & (term <= codes.high)
             return inside.select(term.wrap(width, signed), 0)
-        case _:
+        case Overflow.WRAP:
             return term.wrap(width, signed)
+        case Overflow.INFINITE:
+            raise no_infinity(codes.low, codes.high)

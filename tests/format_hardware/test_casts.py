@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+import gatewright as gw
 from gatewright.backends.torch.expressions import to_host, torch_expression
+from gatewright.diagnostics import GatewrightError
 from gatewright.ir.casts import cast_term
 from gatewright.ir.decoding import decoded_integers, decoded_interval, digits, lowest_exponent
 from gatewright.ir.expressions import Expression, ExpressionBuilder
@@ -18,6 +20,7 @@ from gatewright.ir.formats import (
     ScalarFormat,
     SignificandFormat,
     Ternary,
+    parse_cast,
     parse_format,
 )
 from gatewright.ir.intervals import Interval
@@ -119,3 +122,19 @@ def test_cast_between_formats(source: str, target: str) -> None:
     # Only the sign of a zero is lost on the way through an integer.
     same = finite & (reals != 0)
     np.testing.assert_array_equal(expected[same], after.encode(reals)[same])
+
+
+@pytest.mark.parametrize("name", ["fixed<8,4>", "ufixed<3,1>", "ternary", "binary01"])
+def test_integers_do_not_overflow_to_infinity(name: str) -> None:
+    """Neither in software nor in hardware does such a cast turn into another one."""
+    spec = parse_cast(f"{name} half_even infinite")
+    builder = ExpressionBuilder([Interval(-1000, 1000)])
+    with pytest.raises(GatewrightError, match="GW0205"):
+        cast_term(builder.inputs[0], Exact(2), spec)
+    with pytest.raises(GatewrightError, match="GW0205"):
+        gw.cast(torch.tensor([100.0, -100.0]), str(spec))
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+    formats = {"default": "fixed<8,4>", "name": {"2": {"input": str(spec)}}}
+    with pytest.raises(GatewrightError, match="no infinity") as caught:
+        gw.compile(model, (torch.randn(2, 4),), formats)
+    assert caught.value.diagnostics[0].location is not None

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gatewright.backends.torch.codecs import Codec, make_codec
 from gatewright.ir.block_values import block_axes
-from gatewright.ir.formats import Block, CastSpec, Exact, Fixed, Overflow, Real, Rounding, parse_cast
+from gatewright.ir.formats import Block, CastSpec, Exact, Fixed, Overflow, Real, Rounding, no_infinity, parse_cast
 
 FLOAT32_BITS = 24
 """Codes of up to this many bits are exact in float32."""
@@ -161,11 +161,13 @@ def _limited(codes: Tensor, low: int, high: int, overflow: Overflow) -> Tensor:
         case Overflow.SATURATE_ZERO:
             zero = _bound(min(max(0, low), high))
             return torch.where((codes >= least) & (codes < beyond), codes, zero)
-        case _:
+        case Overflow.WRAP:
             count = _bound(high - low + 1)
             rest = torch.fmod(codes, count)
             lowered = torch.where(rest >= beyond, rest - count, rest)
             return torch.where(rest < least, rest + count, lowered)
+        case Overflow.INFINITE:
+            raise no_infinity(low, high)
 
 
 def _bound(code: int) -> float:

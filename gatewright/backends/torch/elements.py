@@ -28,6 +28,7 @@ from gatewright.ir.formats import (
     SignificandFormat,
     Ternary,
     Underflow,
+    no_infinity,
 )
 
 _EXPONENT_32 = 0x7F800000
@@ -229,13 +230,15 @@ class ElementPlan:
                 codes = codes.clamp(max(low, -high), high)
             case Overflow.SATURATE_ZERO:
                 codes = torch.where((codes < low) | (codes > high), 0.0, codes)
-            case _:
+            case Overflow.WRAP:
                 count = high - low + 1
                 finite = torch.where(codes.isinf(), 0.0, codes)
                 # A remainder of floats is exact, and so is one addition of its divisor.
                 offset = torch.fmod(finite, count)
                 offset = torch.where(offset > high, offset - count, offset)
                 codes = torch.where(offset < low, offset + count, offset)
+            case Overflow.INFINITE:
+                raise no_infinity(self.low, self.high)
         return codes * 2.0**-self.fraction_bits + 0.0
 
     def _floating(self, values: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -17,6 +17,7 @@ from gatewright.ir.formats.rounding import (
     apply_overflow,
     as_integers,
     narrowed,
+    no_infinity,
     round_scaled,
 )
 from gatewright.ir.formats.scaled import (
@@ -62,6 +63,7 @@ __all__ = [
     "cast_to",
     "known_names",
     "narrowed",
+    "no_infinity",
     "parse_cast",
     "parse_format",
     "round_scaled",

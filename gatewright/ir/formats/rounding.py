@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gatewright.diagnostics import error
+from gatewright.diagnostics import GatewrightError, error
 
 Integers = npt.NDArray[Any]
 """An array of int64, or of Python integers (dtype object) where int64 would overflow."""
@@ -216,12 +216,17 @@ def apply_overflow(integers: object, low: int, high: int, overflow: Overflow) ->
         case Overflow.WRAP:
             return _bounded(values, low, high, lambda wide: (wide - low) % (high - low + 1) + low)
         case Overflow.INFINITE:
-            raise error(
-                "GW0205",
-                "integers have no infinity to overflow to",
-                note=f"the codes of this format run from {low} to {high}",
-                help="use saturate, saturate_symmetric, saturate_zero or wrap",
-            )
+            raise no_infinity(low, high)
+
+
+def no_infinity(low: int, high: int) -> GatewrightError:
+    """The error GW0205 of a cast to integers that is to overflow to infinity."""
+    return error(
+        "GW0205",
+        "integers have no infinity to overflow to",
+        note=f"the codes of this format run from {low} to {high}",
+        help="use saturate, saturate_symmetric, saturate_zero or wrap",
+    )
 
 
 def _replaced(values: Integers, low: int, high: int, zero: int) -> Integers:
