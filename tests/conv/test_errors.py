@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import gatewright as gw
 from gatewright.ir.builder import Builder
@@ -37,6 +40,54 @@ def test_groups_that_do_not_divide() -> None:
         builder.add(Conv((1, 1), ((0, 0), (0, 0)), (1, 1), 2), value, weight)
     assert "GW0352" in str(caught.value)
     assert "6 channels in, 5 out" in str(caught.value)
+
+
+class Applied(nn.Module):
+    """A function of the input."""
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The function's value."""
+        return self.function(x)
+
+
+REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
+    "reflected padding": (lambda: nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect"), ("padding mode 'reflect'",)),
+    "wrapped padding": (lambda: nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"), ("padding mode 'circular'",)),
+    "replicated padding": (lambda: nn.ReplicationPad2d(1), ("padding mode 'replicate'", "pad with a constant")),
+    "bilinear upsampling": (lambda: nn.Upsample(scale_factor=2, mode="bilinear"), ("upsample_bilinear2d",)),
+    "positions of maxima": (
+        lambda: Applied(lambda x: F.max_pool2d(x, 2, return_indices=True)[1]),
+        ("max_pool2d", "only its first result has hardware"),
+    ),
+    "weights from the input": (
+        lambda: Applied(lambda x: F.conv2d(x, x[:1].reshape(1, 2, 6, 6))),
+        ("conv2d", "the weight or the bias depends on an input"),
+    ),
+    "a padding with a value without a code": (
+        lambda: nn.Sequential(nn.ReLU(), nn.ConstantPad2d(1, 0.3), nn.Conv2d(2, 2, 3)),
+        ("GW0309", "pad with 0.3", "--> `1`"),
+    ),
+    "a kernel larger than its padded input": (
+        lambda: nn.Conv2d(2, 3, (3, 9), padding=1),
+        ("GW0101", "Calculated padded input size per channel: (8 x 8). Kernel size: (3 x 9)"),
+    ),
+    "groups that do not divide": (
+        lambda: Applied(lambda x: F.conv2d(x, torch.zeros(3, 1, 2, 2), groups=2)),
+        ("GW0101", "groups=2"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_has_no_hardware_is_refused_by_name(name: str) -> None:
+    make, expected = REFUSED[name]
+    text = message(make(), torch.randn(1, 2, 6, 6))
+    for each in expected:
+        assert each in text
 
 
 def test_upsampling_by_a_fraction() -> None:

@@ -122,6 +122,43 @@ def test_a_layer_equals_its_hardware(name: str, factor: int) -> None:
     check(design, x)
 
 
+# More of the same, folded alone.
+MORE: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "same, dilated, even": (lambda: nn.Conv2d(2, 3, (2, 4), padding="same", dilation=(3, 1)), (2, 6, 7)),
+    "dilated groups": (lambda: nn.Conv2d(4, 6, 3, 1, (2, 1), (2, 1), groups=2), (4, 6, 7)),
+    "depthwise multiplied, dilated, strided": (lambda: nn.Conv2d(3, 9, 3, (2, 1), 2, 2, groups=3), (3, 8, 7)),
+    "kernel as large as its padded input": (lambda: nn.Conv2d(2, 3, (7, 5), padding=(1, 0)), (2, 5, 5)),
+    "stride larger than the kernel": (lambda: nn.Conv2d(2, 3, (1, 2), (3, 4)), (2, 8, 11)),
+    "cropped and padded": (lambda: _layers(nn.ZeroPad2d((-1, 2, 1, -2)), nn.Conv2d(2, 3, 3)), (2, 7, 6)),
+    "one dimension, same, even": (lambda: nn.Conv1d(3, 4, 4, padding="same", dilation=3), (3, 14)),
+    "one dimension, groups": (lambda: nn.Conv1d(6, 4, 7, 3, 3, groups=2, bias=False), (6, 17)),
+    "one dimension, depthwise": (lambda: nn.Conv1d(4, 8, 5, 1, 2, groups=4), (4, 9)),
+    "one dimension, ceil": (
+        lambda: _layers(nn.AvgPool1d(3, 2, 1, True, False), nn.MaxPool1d(2, 2, 0, 1, False, True)),
+        (2, 12),
+    ),
+    "average, ceil, counting padding": (lambda: nn.AvgPool2d((3, 2), 2, (1, 0), True, True), (2, 6, 7)),
+    "average, ceil, without padding": (lambda: nn.AvgPool2d(3, (2, 3), 1, True, False), (2, 6, 7)),
+    "average divided by another number": (lambda: nn.AvgPool2d(2, 1, divisor_override=3), (2, 4, 5)),
+    "max pool, ceil, padded, non-square": (lambda: nn.MaxPool2d((3, 2), (3, 1), (1, 1), 1, False, True), (2, 6, 5)),
+    "max pool, dilated, strided, padded": (lambda: nn.MaxPool2d((2, 3), 2, 1, (3, 1)), (2, 8, 7)),
+    "transposed, kernel smaller than the stride": (lambda: nn.ConvTranspose2d(2, 3, (1, 2), (2, 3)), (2, 4, 3)),
+    "transposed, dilated": (lambda: nn.ConvTranspose2d(2, 2, 3, 2, 2, 1, dilation=(2, 1)), (2, 4, 5)),
+    "transposed, depthwise": (lambda: nn.ConvTranspose2d(3, 6, (3, 2), (1, 2), (1, 0), groups=3), (3, 4, 5)),
+    "upsampling along one axis": (lambda: nn.Upsample(scale_factor=(1, 3)), (2, 3, 4)),
+}
+
+
+@pytest.mark.parametrize("name", MORE)
+def test_another_layer_equals_its_hardware(name: str) -> None:
+    make, shape = MORE[name]
+    torch.manual_seed(2)
+    model = make().eval()
+    x = torch.randn(3, *shape) * 2
+    serial = compiled(model, x)
+    check(compiled(model, x, max(serial.interval // 6, 1)), x)
+
+
 NORMS: dict[str, tuple[Callable[[], nn.Module], bool]] = {
     "after convolutions": (
         lambda: _layers(
