@@ -21,7 +21,7 @@ from gatewright.ir.streams.cells import Fifo
 from gatewright.ir.streams.lower import UNSIZED
 from gatewright.ir.streams.network import Channel, Component, Network
 from gatewright.ir.streams.window_units import WindowUnit
-from gatewright.sim.tokens import TokenResult, simulate_tokens
+from gatewright.sim.tokens import TokenResult, TokenRun, simulate_tokens
 
 IN_TRANSIT = 2
 """A deep FIFO holds up to this many beats merely because they pass through it."""
@@ -29,8 +29,10 @@ SPARE_BEATS = (0, IN_TRANSIT, 4 * IN_TRANSIT)
 """What is added to every buffer in turn: a full FIFO accepts nothing in the cycle in which it gives."""
 INTERVAL_STEPS = 256
 """An interval that no buffers keep is made longer by this part of it."""
-SEARCH_WORK = 40_000_000
-"""Component cycles that the search for smaller buffers may simulate: a few seconds."""
+SEARCH_WORK = 20_000_000
+"""Beats that the search for smaller buffers may simulate: a few seconds, beside the first attempt."""
+FEW_SAMPLES = 5
+"""Samples that show whether an attempt keeps the interval; what is chosen is run until it is steady."""
 Depths = Mapping[str, int]
 
 
@@ -70,8 +72,9 @@ def least_cycles(component: Component) -> int:
 def _enough(network: Network, unlimited: Network, sizable: Mapping[str, Component], interval: int) -> _Sized | None:
     """Depths with which the network keeps ``interval``: what the buffers hold when samples come that often."""
     samples = 4
+    run = TokenRun(unlimited, pace=interval)
     while True:
-        even = simulate_tokens(unlimited, samples, pace=interval)
+        even = run.until(samples)
         under_way = -(-even.latency // interval)
         if samples >= under_way + 3:
             break
@@ -86,21 +89,23 @@ def _enough(network: Network, unlimited: Network, sizable: Mapping[str, Componen
 
 @dataclass(frozen=True, slots=True)
 class _Sized:
-    """Depths that were tried (0: the FIFO is left out), their network, and its cycles."""
+    """Depths that were tried (0: the FIFO is left out), their network, its run so far and the cycles of that."""
 
     depths: Depths
     network: Network
+    run: TokenRun
     cycles: TokenResult
 
 
 def _checked(network: Network, depths: Depths, interval: int, samples: int | None = None) -> _Sized | None:
-    """The network with these depths where it keeps the interval, else None."""
+    """The network with these depths where it keeps the interval for so many samples, by default steadily; else None."""
     sized = _resized(network, depths)
+    run = TokenRun(sized)
     try:
-        measured = simulate_tokens(sized, samples)
+        cycles = run.until_steady() if samples is None else run.until(samples)
     except GatewrightError:
         return None  # a deadlock: too small
-    return _Sized(depths, sized, measured) if measured.interval <= interval else None
+    return _Sized(depths, sized, run, cycles) if cycles.interval <= interval else None
 
 
 class _Search:
@@ -112,6 +117,7 @@ class _Search:
         self.interval = found.cycles.interval
         self.best = found
         self.work = 0
+        self.sample_work = found.run.work // found.run.samples
 
     def run(self) -> tuple[Network, TokenResult]:
         """The network with the smallest depths found, and its measured cycles."""
@@ -120,8 +126,10 @@ class _Search:
             self._try(names)
         for name in self._largest_first():
             self._shrink(name)
-        final = _checked(self.network, self.best.depths, self.interval) or start
-        return final.network, final.cycles
+        cycles = self.best.run.until_steady()
+        if cycles.interval > self.interval:
+            return start.network, start.cycles
+        return self.best.network, cycles
 
     def _idle(self) -> dict[str, int]:
         """Without the FIFOs in which nothing waits."""
@@ -143,12 +151,12 @@ class _Search:
         """Adopt changed depths where they keep the interval; nothing once the work is used up."""
         if self.work > SEARCH_WORK or all(self.best.depths[name] == depth for name, depth in changes.items()):
             return False
-        found = _checked(self.network, {**self.best.depths, **changes}, self.interval, samples=5)
-        cycles = self.best.cycles.cycles if found is None else found.cycles.cycles
-        self.work += cycles * len(self.network.components)
+        found = _checked(self.network, {**self.best.depths, **changes}, self.interval, FEW_SAMPLES)
+        # An attempt that fails may end early: it is counted as one that does not.
+        self.work += FEW_SAMPLES * self.sample_work
         if found is None:
             return False
-        self.best = replace(found, cycles=self.best.cycles)
+        self.best = found
         return True
 
     def _shrink(self, name: str) -> None:

@@ -2,44 +2,31 @@
 
 Every component is a small state machine over the handshakes of its channels (see
 :class:`gatewright.ir.streams.network.Timing`); the cells' machines are those of
-:mod:`gatewright.sim.cell_models`, which tests hold to the SystemVerilog cycle by cycle. The loop is
-compiled by numba.
+:mod:`gatewright.sim.cell_models`, which tests hold to the SystemVerilog cycle by cycle. What they do is computed
+from the times at which beats move, and compiled by numba (:mod:`gatewright.sim.token_loop`): a run costs what its
+beats cost, however many cycles lie between them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gatewright.diagnostics import error
-from gatewright.ir.streams.network import Component, Network, Timing
+from gatewright.diagnostics import GatewrightError, error
+from gatewright.ir.streams.network import Channel, Component, Network, Timing
+from gatewright.sim import token_table as table
 
-KINDS = {
-    name: code
-    for code, name in enumerate(
-        (
-            "source",
-            "sink",
-            "fifo",
-            "fork",
-            "wires",
-            "replay",
-            "reorder",
-            "up",
-            "down",
-            "ring",
-            "pipeline",
-            "window",
-            "read_window",
-            "read_replay",
-        )
-    )
-}
-IDLE_LIMIT = 1 << 16
-"""Cycles without any transfer after which the network is taken to be deadlocked."""
+_NAMES = "source sink fifo fork replay reorder up down ring pipeline window read_window read_replay"
+KINDS = {name: getattr(table, name.upper()) for name in _NAMES.split()}
+UNBUFFERED = ("fork", "pipeline")
+"""Kinds whose ready signal is a function of their valid inputs."""
+ENDLESS_RING = 1 << 10
+"""Beats of an endless buffer that are remembered at first; more where they are needed."""
+FEWEST_SAMPLES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,69 +45,79 @@ class TokenResult:
 
 
 @dataclass(frozen=True, slots=True)
-class _Tables:
-    """The network as arrays: per component its name, kind, parameters, and input and output channels."""
-
-    names: tuple[str, ...]
-    kinds: NDArray[np.int64]
-    parameters: NDArray[np.int64]
-    inputs: NDArray[np.int64]
-    outputs: NDArray[np.int64]
-    beats: NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
 class _Row:
-    """One machine of the simulation; ``beats`` is set for ports."""
+    """One process of the simulation; ``beats`` and the number of the ``port`` are set for ports."""
 
     name: str
     kind: str
     parameters: tuple[int, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    beats: int
+    beats: int = 0
+    port: int = 0
+
+    @property
+    def is_unsteady(self) -> bool:
+        """Whether it is a window that takes back words which it has left."""
+        loops = self.parameters[0] if self.kind == "window" else 0
+        return any(step < 0 for step in self.parameters[10 + 2 * loops : 11 + 3 * loops]) if loops else False
+
+    @property
+    def is_buffered(self) -> bool:
+        """Whether it knows when it takes a beat before it knows when the beat comes."""
+        return self.kind not in UNBUFFERED and not self.is_unsteady
+
+    @property
+    def latency(self) -> int:
+        """Cycles in which a pipeline advances before a result is offered."""
+        if self.kind.startswith("read_"):
+            return self.parameters[-2]
+        return self.parameters[0] if self.kind == "pipeline" else 0
+
+    @property
+    def remembered(self) -> int:
+        """Beats of its input whose times it may need at once."""
+        given = self.parameters
+        if self.kind == "fifo":
+            return 2 * given[0]
+        if self.kind in ("window", "read_window"):
+            loops, depth, preload = given[:3]
+            return 2 * (depth + preload + max(map(abs, given[10 + 2 * loops : 11 + 3 * loops])))
+        if self.kind in ("replay", "read_replay"):
+            return 2 * given[2]
+        if self.kind == "ring":
+            return 4 * (given[1] if given[4] else given[2])
+        return {"reorder": 4, "up": 2, "down": 2}.get(self.kind, 0) * max(given[:2], default=0)
 
 
-def _tables(network: Network) -> _Tables:
-    numbers = {channel.name: index for index, channel in enumerate(network.channels())}
+def _rows(network: Network) -> list[_Row]:
+    """The processes of a network, with the numbers of their channels."""
+    numbers: dict[str, int] = {}
+
+    def number(*channels: Channel) -> tuple[int, ...]:
+        return tuple(numbers.setdefault(channel.name, len(numbers)) for channel in channels)
+
     consumers = network.consumers()
     read: set[str] = set()
     rows: list[_Row] = []
     for channel in network.inputs:
-        rows.append(_Row(channel.name, "source", (), (), (numbers[channel.name],), channel.layout.beats))
+        rows.append(_Row(channel.name, "source", (), (), number(channel), channel.layout.beats))
     for each in network.components:
         if each.name in read:
             continue
         timing, last = each.timing, each
+        if timing.kind == "wires":  # the same beats in the same cycles
+            numbers[each.outputs[0].name] = number(each.inputs[0])[0]
+            continue
         reader = consumers.get(each.outputs[0].name)
         together = _read_together(timing, reader) if reader is not None else None
         if together is not None and reader is not None:
             timing, last = together, reader
             read.add(reader.name)
-        inputs = tuple(numbers[channel.name] for channel in each.inputs)
-        outputs = tuple(numbers[channel.name] for channel in last.outputs)
-        rows.append(_Row(each.name, timing.kind, timing.parameters, inputs, outputs, 0))
-    for channel in network.outputs:
-        rows.append(_Row(channel.name, "sink", (), (numbers[channel.name],), (), channel.layout.beats))
-    # A channel between two components that are taken together has no ends: leave it out.
-    used = sorted({number for row in rows for number in (*row.inputs, *row.outputs)})
-    dense = {number: index for index, number in enumerate(used)}
-
-    def columns(lists: list[tuple[int, ...]]) -> NDArray[np.int64]:
-        result = np.full((len(rows), max(1, *(len(each) for each in lists)) + 1), -1, np.int64)
-        for index, each in enumerate(lists):
-            result[index, 0] = len(each)
-            result[index, 1 : 1 + len(each)] = each
-        return result
-
-    return _Tables(
-        tuple(row.name for row in rows),
-        np.array([KINDS[row.kind] for row in rows], np.int64),
-        columns([row.parameters for row in rows]),
-        columns([tuple(dense[number] for number in row.inputs) for row in rows]),
-        columns([tuple(dense[number] for number in row.outputs) for row in rows]),
-        np.array([row.beats for row in rows], np.int64),
-    )
+        rows.append(_Row(each.name, timing.kind, timing.parameters, number(*each.inputs), number(*last.outputs)))
+    for port, channel in enumerate(network.outputs):
+        rows.append(_Row(channel.name, "sink", (), number(channel), (), channel.layout.beats, port))
+    return rows
 
 
 def _read_together(timing: Timing, reader: Component) -> Timing | None:
@@ -132,12 +129,183 @@ def _read_together(timing: Timing, reader: Component) -> Timing | None:
     if timing.kind not in ("window", "replay") or behind.kind != "pipeline" or len(reader.inputs) != 1:
         return None
     latency, *runs = behind.parameters
+    if runs == [1, 1, 1, 1]:
+        runs = [0, 1, 1, 0, *runs]
     if len(runs) != 8 or runs[1:4] != [1, 1, 0] or runs[4:] != [1, 1, 1, 1]:
+        return None
+    if _Row("", timing.kind, timing.parameters, (), ()).is_unsteady:
         return None
     return Timing(f"read_{timing.kind}", (*timing.parameters, latency, runs[0] + 1))
 
 
-FEWEST_SAMPLES = 8
+class TokenRun:
+    """A run of a network from its first cycle, which can go on for more samples where it stopped.
+
+    Inputs are always valid and outputs always ready; with ``pace`` inputs come evenly, a sample in that many cycles.
+    """
+
+    def __init__(self, network: Network, pace: int = 0) -> None:
+        self.network = network
+        self.pace = pace
+        self.rows = _rows(network)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Lay out the memory as it is before the first cycle."""
+        count = 1 + max(number for row in self.rows for number in (*row.inputs, *row.outputs))
+        layout = _Layout()
+        self.channels = layout.records(count, table.CHANNEL_SIZE)
+        self.components = layout.records(len(self.rows), table.COMPONENT_SIZE)
+        for row, component in zip(self.rows, self.components, strict=True):
+            self._place(layout, row, int(component))
+        self.memory = layout.memory()
+        self.used = len(self.memory)
+        self.ends = np.zeros((len(self.network.outputs), 0), np.int64)
+        _loop().begin(self.memory, self.components, self.channels)
+
+    def _place(self, layout: _Layout, row: _Row, component: int) -> None:
+        """The record of a component, its lists and rings, and its side of the channels' records."""
+        inputs, outputs = ([int(self.channels[k]) for k in numbers] for numbers in (row.inputs, row.outputs))
+        layout.set(component + table.KIND, KINDS[row.kind])
+        layout.set(component + table.BEATS, row.beats)
+        layout.set(component + table.INPUT, inputs[0] if inputs else 0)
+        layout.set(component + table.OUTPUT, outputs[0] if outputs else 0)
+        for column, entries in ((table.PARAMETERS, row.parameters), (table.INPUTS, inputs), (table.OUTPUTS, outputs)):
+            layout.set(component + column, layout.place([len(entries), *entries]))
+        results = 1 << (row.latency + 2).bit_length()
+        layout.set(component + table.RESULTS, layout.place([0] * 2 * results))
+        layout.set(component + table.RESULT_MASK, results - 1)
+        if row.kind == "sink":
+            layout.set(component + table.E, row.port)
+        for channel in outputs:
+            layout.set(channel + table.WRITER, component)
+        for channel in inputs:
+            remembered = row.remembered if row.remembered < table.ENDLESS else ENDLESS_RING
+            length = 1 << (remembered + 64).bit_length()
+            layout.set(channel + table.READER, component)
+            layout.set(channel + table.BUFFERED, int(row.is_buffered))
+            layout.set(channel + table.MASK, length - 1)
+            for column in (table.SAID, table.TAKES, table.FREES):
+                layout.set(channel + column, layout.place(np.zeros(length, np.int64)))
+
+    def until(self, samples: int) -> TokenResult:
+        """Go on until so many samples have passed. Raises GW0720 for a deadlock."""
+        if self.samples and any(row.is_unsteady for row in self.rows):
+            # Such a window has taken the end of the inputs into account.
+            self._begin()
+        ends = np.full((len(self.ends), samples), -1, np.int64)
+        ends[:, : self.ends.shape[1]] = self.ends
+        self.ends = ends
+        while True:
+            full = _loop().go_on(self.memory, self.components, samples, self.pace, ends)
+            if full < 0:
+                break
+            self._lengthen(int(full))
+        if (ends < 0).any():
+            raise self._deadlock()
+        inputs = self.channels[[row.outputs[0] for row in self.rows if row.kind == "source"]]
+        first = min(int(self.memory[channel + table.FIRST]) for channel in inputs)
+        half = samples // 2 if samples > 2 else 0
+        interval = -(-int((ends[:, -1] - ends[:, half]).max()) // max(samples - 1 - half, 1))
+        buffers = {each.name for each in self.network.components if each.timing.kind in ("fifo", "window")}
+        peaks = zip(self.rows, _loop().most_held(self.memory, self.components), strict=True)
+        occupancy = {row.name: int(peak) for row, peak in peaks if row.name in buffers}
+        return TokenResult(int(ends[:, 0].max()) - first + 1, interval, int(ends[:, -1].max()) + 1, occupancy)
+
+    def until_steady(self) -> TokenResult:
+        """Go on for as many samples as the steady state needs: see :func:`simulate_tokens`."""
+        count = FEWEST_SAMPLES
+        while True:
+            result = self.until(count)
+            intervals = np.diff(self.ends, axis=1)
+            under_way = -(-result.latency // max(int(intervals[:, -1].max()), 1))
+            steady = bool(np.all(intervals[:, -4:] == intervals[:, -1:]))
+            if count >= 2 * under_way + FEWEST_SAMPLES or (steady and count >= under_way + FEWEST_SAMPLES):
+                return result
+            if steady and _samples_held(self.network, result) < count - 4:
+                return result
+            count *= 2
+
+    @property
+    def samples(self) -> int:
+        """Samples that have passed."""
+        return self.ends.shape[1]
+
+    @property
+    def work(self) -> int:
+        """The beats that have moved in all channels."""
+        return int(self.memory[self.channels + table.TAKEN].sum())
+
+    def _lengthen(self, channel: int) -> None:
+        """Let the rings of a channel hold four times as many beats."""
+        memory = self.memory
+        mask = int(memory[channel + table.MASK])
+        length = 4 * (mask + 1)
+        last = int(max(memory[channel + table.KNOWN], memory[channel + table.TAKEN]))
+        freed = int(memory[memory[channel + table.READER] + table.FREED])
+        if self.used + 3 * length > len(memory):
+            memory = np.concatenate([memory, np.zeros(max(len(memory), 3 * length), np.int64)])
+        for column, end in ((table.SAID, last), (table.TAKES, last), (table.FREES, freed)):
+            kept = np.arange(max(0, end - mask - 1), end)
+            memory[self.used + kept % length] = memory[int(memory[channel + column]) + (kept & mask)]
+            memory[channel + column] = self.used
+            self.used += length
+        memory[channel + table.MASK] = length - 1
+        self.memory = memory
+
+    def _deadlock(self) -> GatewrightError:
+        stuck: list[str] = []
+        for row in self.rows:
+            for number in row.outputs:
+                record = self.memory[self.channels[number] :][: table.CHANNEL_SIZE]
+                waits = record[table.WAITS] == 1 or record[table.KNOWN] > record[table.TAKEN]
+                if record[table.WAITS] == 1 if record[table.BUFFERED] else waits:
+                    stuck.append(row.name)
+                    break
+        return error(
+            "GW0720",
+            f"the streams of {self.network.name} deadlock",
+            note=f"these wait with a beat that nobody takes: {', '.join(stuck)}",
+            help="this is a fault of the compiler: please report the model",
+        )
+
+
+class _Layout:
+    """What lies where in the memory of a run."""
+
+    def __init__(self) -> None:
+        self._parts: list[Sequence[int] | NDArray[np.int64]] = []
+        self._values: list[tuple[int, int]] = []
+        self._size = 0
+
+    def place(self, content: Sequence[int] | NDArray[np.int64]) -> int:
+        """Where ``content`` will be."""
+        begin = self._size
+        self._parts.append(content)
+        self._size += len(content)
+        return begin
+
+    def records(self, count: int, size: int) -> NDArray[np.int64]:
+        """Where ``count`` empty records begin."""
+        return self.place(np.zeros(count * size, np.int64)) + np.arange(count) * size
+
+    def set(self, address: int, value: int) -> None:
+        """Note an entry of a record."""
+        self._values.append((address, value))
+
+    def memory(self) -> NDArray[np.int64]:
+        """The memory, with all that was placed and set."""
+        memory = np.concatenate([np.asarray(part, np.int64) for part in self._parts])
+        addresses, values = zip(*self._values, strict=True)
+        memory[list(addresses)] = values
+        return memory
+
+
+def _loop() -> Any:
+    """The compiled functions, loaded when they are needed: numba takes half a second."""
+    from gatewright.sim import token_loop
+
+    return token_loop
 
 
 def simulate_tokens(network: Network, samples: int | None = None, pace: int = 0) -> TokenResult:
@@ -148,20 +316,8 @@ def simulate_tokens(network: Network, samples: int | None = None, pace: int = 0)
     have passed than are under way at once. With ``pace`` inputs come evenly, a sample in that many
     cycles. Raises GW0720 where the network deadlocks, naming the components that wait.
     """
-    tables = _tables(network)
-    if samples is not None:
-        return _run(network, tables, samples, pace)[0]
-    count = FEWEST_SAMPLES
-    while True:
-        result, ends = _run(network, tables, count, pace)
-        intervals = np.diff(ends, axis=1)
-        under_way = -(-result.latency // max(int(intervals[:, -1].max()), 1))
-        steady = bool(np.all(intervals[:, -4:] == intervals[:, -1:]))
-        if count >= 2 * under_way + FEWEST_SAMPLES or (steady and count >= under_way + FEWEST_SAMPLES):
-            return result
-        if steady and _samples_held(network, result) < count - 4:
-            return result
-        count *= 2
+    run = TokenRun(network, pace)
+    return run.until_steady() if samples is None else run.until(samples)
 
 
 def _samples_held(network: Network, result: TokenResult) -> int:
@@ -171,32 +327,3 @@ def _samples_held(network: Network, result: TokenResult) -> int:
         if each.name in result.occupancy:
             held = max(held, -(-result.occupancy[each.name] // max(each.inputs[0].layout.beats, 1)))
     return held
-
-
-def _run(network: Network, tables: _Tables, samples: int, pace: int) -> tuple[TokenResult, NDArray[np.int64]]:
-    """One run, and the cycles at which its samples end at every output.
-
-    Outputs that share nothing run at their own pace: the slowest gives the interval.
-    """
-    # numba's decorator has no types.
-    from gatewright.sim.token_loop import run_loop  # pyright: ignore[reportUnknownVariableType]
-
-    stamps, cycles, peaks, waiting = run_loop(
-        tables.kinds, tables.parameters, tables.inputs, tables.outputs, tables.beats, samples, pace, IDLE_LIMIT + pace
-    )
-    inputs, outputs = len(network.inputs), len(network.outputs)
-    if cycles < 0:
-        stuck = [name for name, flag in zip(tables.names, waiting, strict=True) if flag]
-        raise error(
-            "GW0720",
-            f"the streams of {network.name} deadlock",
-            note=f"these wait with a beat that nobody takes: {', '.join(stuck)}",
-            help="this is a fault of the compiler: please report the model",
-        )
-    first = min(int(stamps[index, 0, 0]) for index in range(inputs))
-    ends = stamps[-outputs:, :, 1]
-    half = samples // 2 if samples > 2 else 0
-    interval = -(-int((ends[:, -1] - ends[:, half]).max()) // max(samples - 1 - half, 1))
-    buffers = {each.name for each in network.components if each.timing.kind in ("fifo", "window")}
-    occupancy = {name: int(peak) for name, peak in zip(tables.names, peaks, strict=True) if name in buffers}
-    return TokenResult(int(ends[:, 0].max()) - first + 1, interval, int(cycles), occupancy), ends

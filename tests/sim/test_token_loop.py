@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gatewright.sim.token_loop import compiled
+from gatewright.sim.token_channels import compiled
 
 
 def test_code_that_cannot_be_kept_on_disk_is_compiled_all_the_same() -> None:

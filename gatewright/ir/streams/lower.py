@@ -19,7 +19,7 @@ from gatewright.ir.streams.network import Channel, Component, Layout, Network
 from gatewright.ir.targets import Target
 from gatewright.ir.types import Value
 
-UNSIZED = 1 << 20
+UNSIZED = 1 << 40
 """Depth of a FIFO before the token-level simulation has found how deep it must be."""
 
 
