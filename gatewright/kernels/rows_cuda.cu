@@ -83,12 +83,13 @@ __device__ __forceinline__ float softmax_factor(float top, float sum, float* top
 #pragma unroll
         for (int warp = 0; warp < kWarps; ++warp) sum += sums[warp] * exp2_fast((tops[warp] - all) * kLog2e);
     }
-    return exp2_fast((top - all) * kLog2e) / sum;
+    return __fdividef(exp2_fast((top - all) * kLog2e), sum);
 }
 
 // kEarly: 0 nothing, 1 gains, 2 gains and shifts are fetched with the row.
-template <int kKind, int kLanes, int kPieces, int kThreads, int kEarly>
-__global__ void __launch_bounds__(kThreads) rows_kernel(const Arguments args) {
+// kBlocks: at least so many blocks to a multiprocessor.
+template <int kKind, int kLanes, int kPieces, int kThreads, int kEarly, int kBlocks>
+__global__ void __launch_bounds__(kThreads, kBlocks) rows_kernel(const Arguments args) {
     constexpr int kGroups = kThreads / kLanes, kElements = kPieces * 8;
     __shared__ float parts[2][kThreads / 32];
     const int group = threadIdx.x / kLanes, lane = threadIdx.x % kLanes;
@@ -154,7 +155,7 @@ __global__ void __launch_bounds__(kThreads) rows_kernel(const Arguments args) {
 #pragma unroll
             for (int i = 0; i < kElements; ++i) sum = fmaf(value[i], value[i], sum);
         }
-        factor = 1.0f / sqrtf(fmaf(group_sum<kLanes>(sum, second, group), inverse, args.epsilon));
+        factor = rsqrtf(fmaf(group_sum<kLanes>(sum, second, group), inverse, args.epsilon));
     }
 #pragma unroll
     for (int i = 0; i < kPieces; ++i) {
@@ -184,7 +185,7 @@ __global__ void __launch_bounds__(kThreads) rows_kernel(const Arguments args) {
     }
 }
 
-template <int kKind, int kLanes, int kPieces, int kThreads, int kEarly>
+template <int kKind, int kLanes, int kPieces, int kThreads, int kEarly, int kBlocks>
 cudaError_t launch(const Arguments& args, cudaStream_t stream) {
     constexpr int kGroups = kThreads / kLanes;
     cudaLaunchAttribute overlap;
@@ -196,20 +197,20 @@ cudaError_t launch(const Arguments& args, cudaStream_t stream) {
     config.stream = stream;
     config.attrs = &overlap;
     config.numAttrs = 1;
-    return cudaLaunchKernelEx(&config, rows_kernel<kKind, kLanes, kPieces, kThreads, kEarly>, args);
+    return cudaLaunchKernelEx(&config, rows_kernel<kKind, kLanes, kPieces, kThreads, kEarly, kBlocks>, args);
 }
 
 // The shapes of rows_cuda.py: lanes to a row, pieces to a lane, threads to a block.
 template <int kKind>
 cudaError_t launch(const Arguments& args, long long shape, cudaStream_t stream) {
     switch (shape) {
-        case 0: return launch<kKind, 32, 4, 64, 2>(args, stream);
-        case 1: return launch<kKind, 64, 4, 128, 2>(args, stream);
-        case 2: return launch<kKind, 128, 4, 256, 1>(args, stream);
-        case 3: return launch<kKind, 256, 2, 512, 1>(args, stream);
-        case 4: return launch<kKind, 256, 4, 256, 1>(args, stream);
-        case 5: return launch<kKind, 512, 4, 512, 1>(args, stream);
-        case 6: return launch<kKind, 256, 8, 256, 0>(args, stream);
+        case 0: return launch<kKind, 32, 4, 64, 2, 1>(args, stream);
+        case 1: return launch<kKind, 64, 4, 128, 2, 1>(args, stream);
+        case 2: return launch<kKind, 128, 4, 256, 1, 4>(args, stream);
+        case 3: return launch<kKind, 256, 2, 512, 1, 1>(args, stream);
+        case 4: return launch<kKind, 256, 4, 256, 1, 4>(args, stream);
+        case 5: return launch<kKind, 512, 4, 512, 1, 2>(args, stream);
+        case 6: return launch<kKind, 256, 8, 256, 0, kKind == kSoftmax ? 2 : 3>(args, stream);
     }
     return cudaErrorInvalidValue;
 }

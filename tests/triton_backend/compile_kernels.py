@@ -13,7 +13,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from gatewright.backends.triton import convert, load, maps, products, rows, sums
+from gatewright.backends.triton import convert, load, maps, pads, products, rows, sums
 from gatewright.backends.triton.access import KernelSource
 from gatewright.backends.triton.program import Program
 from gatewright.ir.graph import Graph
@@ -70,7 +70,7 @@ def graphs() -> list[tuple[Graph, int]]:
 
 def main() -> int:
     """1 if a kernel does not compile."""
-    for module in (convert, load, maps, products, rows, sums):
+    for module in (convert, load, maps, pads, products, rows, sums):
         module.launch = compile_only
     device.uses_kernel = lambda value: True
     step = int(sys.argv[1]) if len(sys.argv) > 1 else 1

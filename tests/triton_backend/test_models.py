@@ -23,6 +23,7 @@ from gatewright.ir.ops.constant import Constant
 from gatewright.ir.transforms.legalise import input_casts, legalise
 from gatewright.ir.transforms.prepare import prepare
 from gatewright.sim import golden
+from gatewright.kernels.device import LAUNCHES
 from tests.conformance.random_models import draw_formats, draw_inputs, draw_model
 
 
@@ -112,6 +113,19 @@ def test_block_formats(formats: str, where: torch.device) -> None:
     (found,) = design.program(inputs.to(where))
     assert torch.equal(found.cpu(), design(inputs))
     assert "@triton.jit" in design.kernels(9)
+
+
+def test_the_module_of_a_design(where: torch.device) -> None:
+    """On the GPU a compiled module's inference is the kernels; the values are the golden model's everywhere."""
+    torch.manual_seed(8)
+    model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)).eval()
+    design = gw.compile(model, (torch.randn(2, 64),), formats=FORMATS)
+    module, inputs = design.module.to(where).eval(), torch.randn(40, 64)
+    LAUNCHES.clear()
+    with torch.no_grad():
+        found = module(inputs.to(where))
+    assert torch.equal(found.cpu().double(), design(inputs).double())
+    assert (("printed product", "gpu") in LAUNCHES) == (where.type == "cuda")
 
 
 @pytest.mark.parametrize("seed", range(24))

@@ -15,7 +15,7 @@ from tests.triton_backend.test_models import quantised
 from tests.triton_backend.test_products import CASES, CASTS, cast_graph, product_graph
 from tests.triton_backend.test_rows import softmax_graph
 
-KINDS = ("encode", "map", "rows", "product", "sum")
+KINDS = ("encode", "map", "rows", "pad", "product", "sum")
 
 
 def test_which_kernels_ran_where(

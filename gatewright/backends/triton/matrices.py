@@ -21,6 +21,9 @@ MOST_PRODUCTS = 6
 """int8 products up to which the split is taken; above, exact float64 products are faster."""
 
 
+_SHORT = Interval(-(1 << 15), (1 << 15) - 1)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Digits:
     """A matrix [rows, summed] as int8 digits of weight 2^(8 i), plus a constant offset in every element.
@@ -39,9 +42,11 @@ class Digits:
 
 
 def digit_count(interval: Interval, offset: bool) -> int:
-    """How many int8 digits the codes of an interval take; ``offset`` allows one digit with an offset."""
+    """How many int8 digits the codes of an interval take; ``offset`` allows an offset where it saves a digit."""
     if offset and offset_for(interval) is not None:
         return 1
+    if offset and interval.high - interval.low < 1 << 16:
+        return 2
     count, low, high = 1, interval.low, interval.high
     while not (low >= -128 and high <= 127):
         count, low, high = count + 1, (low + 128) >> 8, (high + 128) >> 8
@@ -49,7 +54,7 @@ def digit_count(interval: Interval, offset: bool) -> int:
 
 
 def balanced_digits(codes: Tensor, interval: Interval, offset: bool) -> Digits:
-    """``codes`` in int8 digits; ``offset`` allows one digit with an offset."""
+    """``codes`` in int8 digits; ``offset`` allows an offset where it saves a digit."""
     found = offset_for(interval)
     if found == 0:
         return Digits((codes.to(torch.int8),))
@@ -57,8 +62,13 @@ def balanced_digits(codes: Tensor, interval: Interval, offset: bool) -> Digits:
         return Digits(((codes ^ 128).view(torch.int8),), found)
     if found is not None and offset:
         return Digits(((codes.to(torch.int32) - found).to(torch.int8),), found)
+    if offset and interval.high - interval.low < 1 << 16:
+        # The low byte less 128, and the high byte: 16 bits would take three balanced digits.
+        base = 0 if _SHORT.contains(interval) else interval.low + (1 << 15)
+        short = (codes.to(torch.int64) - base if base else codes).to(torch.int16)
+        return Digits(((short.to(torch.uint8) ^ 128).view(torch.int8), (short >> 8).to(torch.int8)), base + 128)
     parts: list[Tensor] = []
-    wide = codes.to(torch.int64)
+    wide = codes.to(torch.int32 if interval.magnitude < 1 << 30 else torch.int64)
     low, high = interval.low, interval.high
     while not (low >= -128 and high <= 127):
         wide = wide + 128

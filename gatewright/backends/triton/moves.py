@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -24,7 +26,7 @@ def can_move(node: Node) -> bool:
 
 
 def move(node: Node, tensors: list[Tensor], batch: int) -> Tensor:
-    """The node's codes, a view of its operand where one exists."""
+    """The node's codes, a view of its operand where one exists; the operand of a pad or window has its border."""
     op, first = node.op, tensors[0]
     stored = storage_type(node.output.interval)
     match op:
@@ -37,8 +39,7 @@ def move(node: Node, tensors: list[Tensor], batch: int) -> Tensor:
         case Concat():
             return torch.cat([each.expand(batch, *each.shape[1:]).to(stored) for each in tensors], dim=op.axis + 1)
         case Pad():
-            flat = [amount for pair in reversed(op.amounts) for amount in pair]
-            return torch.nn.functional.pad(first.to(stored), flat, value=op.code)
+            return first
         case Window():
             return _windows(op, first.to(stored))
         case Reduce():
@@ -47,11 +48,10 @@ def move(node: Node, tensors: list[Tensor], batch: int) -> Tensor:
             raise TypeError(f"{op.name} moves nothing")
 
 
-def _windows(op: Window, codes: Tensor) -> Tensor:
+def _windows(op: Window, padded: Tensor) -> Tensor:
     """Every output position's neighbourhood, as a view of the padded operand."""
-    flat = [amount for pair in reversed(op.padding) for amount in pair]
-    padded = torch.nn.functional.pad(codes, (0, 0, *flat), value=op.fill) if any(flat) else codes
-    positions = op.positions(tuple(codes.shape[1:-1]))
+    whole = tuple((0, 0) for _ in op.padding)
+    positions = replace(op, padding=whole).positions(tuple(padded.shape[1:-1]))
     first, *spatial, last = padded.stride()
     steps = [stride * step for stride, step in zip(spatial, op.stride, strict=True)]
     taps = [stride * step for stride, step in zip(spatial, op.dilation, strict=True)]

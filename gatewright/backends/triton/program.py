@@ -19,6 +19,7 @@ from gatewright.backends.triton.expressions import is_narrow, storage_type
 from gatewright.backends.triton.load import HEADER
 from gatewright.backends.triton.maps import MapKernel, copy_kernel
 from gatewright.backends.triton.moves import can_move, move
+from gatewright.backends.triton.pads import PadKernel, pad_kernel
 from gatewright.backends.triton.rows import RowsKernel
 from gatewright.backends.triton.views import sink_views
 from gatewright.diagnostics import error
@@ -56,7 +57,7 @@ class Program:
         self._arrays = {value: producers[value].op.evaluate() for value in self.constants}
         self._placed: dict[tuple[Value, torch.device], Held | IntegerArray] = {}
         self._copies: dict[Value, MapKernel] = {}
-        self.kernels: list[MapKernel | RowsKernel | Contraction] = []
+        self.kernels: list[MapKernel | RowsKernel | PadKernel | Contraction] = []
         kept = set(self.graph.outputs)
         users = self.graph.users()
         self._steps = [
@@ -203,11 +204,17 @@ class Program:
         return run
 
     def _moved(self, node: Node) -> Step:
+        border = pad_kernel(node)
+        if border is not None:
+            self.kernels.append(border)
+
         def run(held: Environment, batch: int, where: torch.device) -> Environment:
             first = _held(held[node.inputs[0]])
             if isinstance(node.op, Permute):
                 return {node.output: first.permuted((0, *(axis + 1 for axis in node.op.order)))}
             tensors = [self._single(value, _held(held[value])) for value in node.inputs]
+            if border is not None:
+                tensors = [border(each) for each in tensors]
             return {node.output: Held((move(node, tensors, batch),))}
 
         return run
