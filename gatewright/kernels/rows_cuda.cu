@@ -206,7 +206,7 @@ cudaError_t launch(const Arguments& args, long long shape, cudaStream_t stream) 
     switch (shape) {
         case 0: return launch<kKind, 32, 4, 64, 2, 1>(args, stream);
         case 1: return launch<kKind, 64, 4, 128, 2, 1>(args, stream);
-        case 2: return launch<kKind, 128, 4, 256, 1, 4>(args, stream);
+        case 2: return launch<kKind, 128, 4, 256, 1, 1>(args, stream);
         case 3: return launch<kKind, 256, 2, 512, 1, 1>(args, stream);
         case 4: return launch<kKind, 256, 4, 256, 1, 4>(args, stream);
         case 5: return launch<kKind, 512, 4, 512, 1, 2>(args, stream);

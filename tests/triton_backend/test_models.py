@@ -22,8 +22,8 @@ from gatewright.ir.graph import Graph
 from gatewright.ir.ops.constant import Constant
 from gatewright.ir.transforms.legalise import input_casts, legalise
 from gatewright.ir.transforms.prepare import prepare
-from gatewright.sim import golden
 from gatewright.kernels.device import LAUNCHES
+from gatewright.sim import golden
 from tests.conformance.random_models import draw_formats, draw_inputs, draw_model
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -44,6 +45,23 @@ def test_a_softmax_is_one_kernel(shape: tuple[int, ...], where: torch.device) ->
     graph = softmax_graph(shape)
     program = check_program(graph, inputs_of(graph, 5), where)
     assert len(program.kernels) == 1
+
+
+def test_reductions_of_the_same_rows_are_one_kernel(where: torch.device) -> None:
+    """The rows are the graph's own input, or another kernel's result."""
+    for first in (False, True):
+        builder = Builder("spread")
+        x = row_input(builder, (3, 24))
+        if first:
+            format = parse_format("fixed<8,4>")
+            weights = np.random.default_rng(2).integers(-128, 128, size=(24, 24))
+            x = builder.contract("r k, n k -> r n", x, builder.integers(weights, format, "weights"))
+        peak, total = builder.add(Reduce("max", (1,)), x), builder.add(Reduce("sum", (1,)), x)
+        low = builder.add(Reduce("min", (1,)), x)
+        result = builder.map(lambda v, m, s, n: v + v - m + s.round(5, "half_even") - n, x, peak, total, low, frac=4)
+        graph = builder.finish([result], ["result"])
+        program = check_program(graph, inputs_of(graph, 5), where)
+        assert len(program.kernels) == 1 + first
 
 
 @pytest.mark.parametrize("kind", ["sum", "max", "min", "or"])

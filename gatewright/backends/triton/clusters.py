@@ -87,6 +87,11 @@ def _candidates(node: Node, graph: Graph, users: dict[Value, list[Node]], owner:
         elif _is_row_reduction(node):
             lone_map = group.nodes == [first] and isinstance(first.op, Map) and is_narrow(first.op.expression)
             found += [group] if lone_map or group.shape == value.shape else []
+    if _is_row_reduction(node):
+        # Another reduction of the same rows: they are read once for both.
+        (value,) = node.inputs
+        beside = [owner[user.output] for user in users[value] if user.output in owner]
+        found += [group for group in beside if group.shape == value.shape and group not in found]
     return found
 
 
