@@ -38,7 +38,7 @@ def rows(context: Context) -> Iterator[Row]:
     yield from contraction_rows(context)
     yield from long_sum_rows(context)
     yield from bandwidth_rows(context)
-    yield from model_rows(context)
+    yield from model_rows()
 
 
 def contraction(depth: int, columns: int, codes: np.ndarray, bits: int = 8) -> Graph:
@@ -89,9 +89,14 @@ def long_sum_rows(context: Context, many: int = 512, columns: int = 256, depth: 
     x[1::2] = 127
     x[:, ::2] = torch.where(torch.arange(many, device="cuda")[:, None] % 3 == 0, 127, x[:, ::2])
     (found,) = program(x)
+    weights = torch.full((columns, depth), -128, dtype=torch.int8, device="cuda")
+    operations, what = 2.0 * many * columns * depth, f"M={many} N={columns} K={depth} extreme codes"
+    library = milliseconds(lambda x: torch._int_mm(x, weights.t()), [(x,)] * 2, 20.0)
+    yield context.compute_row("backend", what, "_int_mm", library, operations)
     taken = milliseconds(lambda x: program(x)[0], [(x,)] * 2, 20.0)
-    yield context.compute_row("backend", f"M={many} K={depth} extreme codes", "program", taken,
-                              2.0 * many * columns * depth, correct=equals_golden(graph, x, found))  # fmt: skip
+    yield context.compute_row("backend", what, "program", taken, operations, goal="80% of _int_mm",
+                              met=library / taken >= 0.8, correct=equals_golden(graph, x, found),
+                              note=f"{library / taken:.2f}x _int_mm")  # fmt: skip
 
 
 def map_graph(width: int) -> Graph:
@@ -168,7 +173,7 @@ def models() -> Iterator[tuple[str, nn.Module, tuple[int, ...], int]]:
     yield "ResNet-8", *resnet8(), 1024
 
 
-def model_rows(context: Context) -> Iterator[Row]:
+def model_rows() -> Iterator[Row]:
     """Whole models from reals to reals: the program, the module that runs it, and the module in PyTorch alone."""
     formats = {"default": {"input": "fixed<8,4>", "weight": "fixed<8,6>", "bias": "fixed<12,8>"}}
     for name, model, shape, batch in models():
@@ -187,10 +192,8 @@ def model_rows(context: Context) -> Iterator[Row]:
         assert isinstance(emulated, Tensor)
         correct = equals_golden(legalised.graph, codes, found, 2) and torch.equal(emulated, found[:64].long())
         calls = {"program": lambda x, program=program: program(x)[0], "module": module, "PyTorch": plain}
-        moved = float(sum(each.numel() * 4 for each in sets[0]))
         for variant, call in calls.items():
             with torch.no_grad():
                 same = torch.equal(call(*sets[0]).double(), reals)
                 taken = milliseconds(call, sets, 20.0)
-            yield context.read_row("backend", f"{name} batch {batch}", variant, taken, moved, correct=correct and same,
-                                   note=f"{batch / taken * 1e3:,.0f} samples/s")  # fmt: skip
+            yield Row("backend", f"{name} batch {batch}", variant, taken, batch, "M/s", correct=correct and same)

@@ -18,9 +18,13 @@ from torch import Tensor
 L2_MULTIPLE = 5 * 60 * 2**20  # bytes that a rotation must exceed
 
 
+UNITS = {"GB/s": 1e-6, "TFLOP/s": 1e-9, "M/s": 1e-3}
+"""What a row's ``work`` in a millisecond counts in its unit."""
+
+
 @dataclass(slots=True)
 class Row:
-    """One line of the table. ``work`` is bytes (unit GB/s) or operations (unit TFLOP/s) a call."""
+    """One line of the table. ``work`` is bytes (unit GB/s), operations (TFLOP/s) or samples (M/s) a call."""
 
     group: str
     what: str
@@ -37,7 +41,7 @@ class Row:
     @property
     def rate(self) -> float:
         """``work`` a second, in the row's unit."""
-        return self.work / self.milliseconds * (1e-6 if self.unit == "GB/s" else 1e-9)
+        return self.work / self.milliseconds * UNITS[self.unit]
 
     def record(self) -> dict[str, Any]:
         """The row for JSON."""

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-OURS = ("triton", "cuda", "cuda int8", "cuda bf16", "decode + cublas", "fused cast", "exact sums")
-LIBRARIES = ("cublas", "cudnn", "_int_mm")
+OURS = ("triton", "cuda", "cuda int8", "cuda bf16", "decode + cublas", "fused cast", "exact sums", "program")
+LIBRARIES = ("cublas", "cudnn", "_int_mm", "clone", "sum")
 COLOURS = {"ours": "#1f5fa8", "library": "#9a9a9a", "compile": "#d08b2a", "eager": "#d9c7a3"}
 
 
@@ -59,11 +59,13 @@ def draw(record: dict[str, Any], picture: Path) -> None:
     )
     handles = [
         pyplot.Rectangle((0, 0), 1, 1, color=COLOURS["ours"], label="Gatewright"),
-        pyplot.Rectangle((0, 0), 1, 1, color=COLOURS["library"], label="cuBLAS, cuDNN (bfloat16)"),
+        pyplot.Rectangle(
+            (0, 0), 1, 1, color=COLOURS["library"], label="cuBLAS, cuDNN (bfloat16), PyTorch's copy and sum"
+        ),
         pyplot.Line2D([], [], marker="D", linestyle="", color=COLOURS["compile"], label="torch.compile"),
         pyplot.Line2D([], [], marker="o", linestyle="", color=COLOURS["eager"], label="PyTorch, eager"),
     ]
-    axes.legend(handles=handles, fontsize=7, loc="upper center", bbox_to_anchor=(0.4, -0.045), ncols=4, frameon=False)
+    figure.legend(handles=handles, fontsize=7, loc="outside lower center", ncols=4, frameon=False)
     axes.grid(axis="x", color="#e5e5e5", zorder=0)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)

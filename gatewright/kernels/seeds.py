@@ -85,6 +85,8 @@ SEEDS: dict[str, dict[str, Any]] = {
     "gates|2|torch.bfloat16||4194304": {"GROUPS": 128, "num_warps": 4},
     "integer_decode_cuda|mxfp4|1|8192|8192": {"shape": 2, "splits": 1},
     "integer_decode_cuda|mxint8|1|8192|8192": {"shape": 5, "splits": 1},
+    "integer_product|16384|1024|2048|torch.int32": {"BK": 128, "BM": 256, "BN": 128, "num_stages": 3, "num_warps": 8},
+    "integer_product|16384|2048|2048|torch.int8": {"BK": 128, "BM": 128, "BN": 256, "num_stages": 4, "num_warps": 8},
     "integer_product|4096|8192|8192|torch.int32": {"BK": 128, "BM": 128, "BN": 256, "num_stages": 4, "num_warps": 8},
     "integer_product|4096|8192|8192|torch.int8": {"BK": 128, "BM": 128, "BN": 256, "num_stages": 4, "num_warps": 8},
     "mx_product|mxfp8_e4m3|4096|8192|8192": {"BM": 128, "BN": 128, "num_stages": 6, "num_warps": 4},
