@@ -196,4 +196,5 @@ def model_rows() -> Iterator[Row]:
             with torch.no_grad():
                 same = torch.equal(call(*sets[0]).double(), reals)
                 taken = milliseconds(call, sets, 20.0)
-            yield Row("backend", f"{name} batch {batch}", variant, taken, batch, "M/s", correct=correct and same)
+            yield Row("backend", f"{name} batch {batch}", variant, taken, batch, "M/s", correct=correct and same,
+                      note=f"{batch / taken * 1e3:,.0f} samples/s")  # fmt: skip
