@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
+from _pytest.mark.structures import ParameterSet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,7 +18,7 @@ from gatewright.ir.builder import Builder, interval_of_codes
 from gatewright.ir.formats import Block, ScalarFormat, parse_cast, parse_format
 from gatewright.ir.types import Type
 from gatewright.sim import golden
-from tests.format_hardware.test_pairs import BLOCK_PAIRS, check, fitted
+from tests.format_hardware.test_pairs import BLOCK_PAIRS, SCALED_PAIRS, check, fitted
 
 QUICK = {
     ("nvfp4", "nvfp4"),
@@ -26,16 +27,12 @@ QUICK = {
     ("e4m3", "mxfp4<8>"),
     ("binary", "mxfp4<8>"),
 }
-PAIRS = [
-    pytest.param(*pair, id="-".join(pair), marks=() if pair in QUICK else pytest.mark.slow)
-    for pair in (*BLOCK_PAIRS, ("block<binary,e8m0,8>", "mxfp4<8>"))
-]
-SCALED = ("ternary<mean>", "binary<channel>", "residual<2>", "ternary<max,channel,float32>")
-SCALED_PAIRS = [
-    pytest.param(activation, weight, id=f"{activation}-{weight}", marks=() if quick else pytest.mark.slow)
-    for weight in SCALED
-    for activation, quick in (("fixed<8,4>", weight == "residual<2>"), ("e4m3", weight == "binary<channel>"))
-]
+QUICK_SCALED = {("fixed<8,4>", "residual<2>"), ("e4m3", "binary<channel>")}
+
+
+def marked(pairs: Iterable[tuple[str, str]], quick: set[tuple[str, str]]) -> list[ParameterSet]:
+    """The pairs as parameters of a test, all but the quick ones slow."""
+    return [pytest.param(*pair, id="-".join(pair), marks=() if pair in quick else pytest.mark.slow) for pair in pairs]
 
 
 def scattered(model: nn.Module, seed: int = 3) -> nn.Module:
@@ -67,14 +64,14 @@ def two_convolutions() -> nn.Module:
     return scattered(nn.Sequential(nn.Conv2d(16, 16, 2, padding=1), nn.ReLU(), nn.Conv2d(16, 3, (1, 2))))
 
 
-@pytest.mark.parametrize(("activation", "weight"), PAIRS)
+@pytest.mark.parametrize(("activation", "weight"), marked(BLOCK_PAIRS, QUICK))
 def test_convolution_in_block_formats(activation: str, weight: str) -> None:
     design = compiled(two_convolutions(), torch.randn(2, 16, 3, 2), activation, weight, 400)
     check(design)
     equals_module(design, 16, 3, 2)
 
 
-@pytest.mark.parametrize(("activation", "weight"), SCALED_PAIRS)
+@pytest.mark.parametrize(("activation", "weight"), marked(SCALED_PAIRS, QUICK_SCALED))
 def test_convolution_with_scaled_weights(activation: str, weight: str) -> None:
     model = scattered(nn.Sequential(nn.Conv2d(4, 6, 3, padding=1, groups=2), nn.ReLU(), nn.Conv2d(6, 3, 2)))
     design = compiled(model, torch.randn(2, 4, 4, 3), activation, weight, 160)

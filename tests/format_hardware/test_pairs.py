@@ -33,7 +33,13 @@ BLOCK_PAIRS = (
     ("block<fixed<6,5>,e8m0,16>", "block<fixed<4,3>,e5m0,16>"), ("mxfp4<16>", "nvfp4"),
     ("block<log<4>,e8m0,8>", "block<log<4>,e8m0,8>"), ("block<e4m3<bias=9>,e6m0,8>", "mxint4<8>"),
     ("fixed<8,4>", "block<e2m1,e8m0,8x16>"), ("mxint8<8>", "ternary"), ("binary", "mxfp4<8>"),
+    ("block<binary,e8m0,8>", "mxfp4<8>"),
 )  # fmt: skip
+SCALED_PAIRS = tuple(
+    (activation, weight)
+    for weight in ("ternary<mean>", "binary<channel>", "residual<2>", "ternary<max,channel,float32>")
+    for activation in ("fixed<8,4>", "e4m3")
+)
 
 
 class Small(nn.Module):
@@ -131,8 +137,7 @@ def test_convolution_in_scalar_formats(activation: str, weight: str) -> None:
     check(gw.compile(model, (torch.randn(2, 3, 6, 5),), formats, interval=160))
 
 
-@pytest.mark.parametrize("weight", ["ternary<mean>", "binary<channel>", "residual<2>", "ternary<max,channel,float32>"])
-@pytest.mark.parametrize("activation", ["fixed<8,4>", "e4m3"])
+@pytest.mark.parametrize(("activation", "weight"), SCALED_PAIRS, ids="-".join)
 def test_linear_with_scaled_weights(activation: str, weight: str) -> None:
     design = compiled(activation, weight, 13, 7, 20)
     check(design)
