@@ -10,7 +10,14 @@ from torch import Tensor
 
 from benchmarks.gpu.conversions import random_blocks
 from benchmarks.gpu.measure import Context, Row, milliseconds, relative_error, rotation
-from gatewright.kernels import convert, decode_product_cuda, integer_decode_cuda, integer_product, product
+from gatewright.kernels import (
+    convert,
+    decode_product_cuda,
+    half_decode_cuda,
+    integer_decode_cuda,
+    integer_product,
+    product,
+)
 from gatewright.kernels.block_product_triton import launch_block_product
 from gatewright.kernels.formats import FORMATS
 
@@ -53,11 +60,17 @@ def decode_rows(context: Context, name: str, few: int, library: float, single: d
     x, codes, scales = sets[0]
     expected = x.double() @ convert.dequantize(codes, scales, name).double().T
     finite = ~expected.isnan()
+    # The last of these is the one that `block_linear` takes: the goals are its.
     variants = {"triton": lambda a, c, s: launch_block_product(a, c, s, name, form.size, None, "none")}
     if decode_product_cuda.serves(x, SIZE, name):
         variants["cuda bf16"] = lambda a, c, s: decode_product_cuda.launch_decode_product(a, c, s, name, None, "none")
+    if half_decode_cuda.serves(x, SIZE, name):
+        variants["cuda fp16"] = lambda a, c, s: half_decode_cuda.launch_half_decode(a, c, s, name, None, "none")
     if integer_decode_cuda.serves(x, SIZE, name):
         variants["cuda int8"] = lambda a, c, s: integer_decode_cuda.launch_integer_decode(a, c, s, name, None, "none")
+    if few == 1:
+        taken = milliseconds(torch.sum, [(codes.view(torch.float32),) for _, codes, _ in sets])
+        yield context.read_row("decode", f"M={few} {name}: its codes added up", "torch.sum", taken, codes.numel())
     for variant, call in variants.items():
         found = call(x, codes, scales)
         correct = torch.equal(found.isnan(), ~finite) and relative_error(found[finite], expected[finite]) < 4e-3
@@ -65,17 +78,18 @@ def decode_rows(context: Context, name: str, few: int, library: float, single: d
         share = size / taken * 1e-6 / context.read
         note = f"{library / taken:.2f}x cuBLAS bfloat16"
         if few == 1:
-            single[name + variant] = taken
+            single[name] = taken
             goal, met = "85% of read", share >= 0.85
             if name in SPEEDUPS:
                 goal += f", {SPEEDUPS[name]}x cuBLAS"
                 met = met and library / taken >= SPEEDUPS[name]
         else:
-            ratio = taken / single[name + variant]
+            ratio = taken / single[name]
             goal, met = "at most 1.10x M=1", ratio <= 1.10
-            note += f", {ratio:.2f}x its M=1"
+            note += f", {ratio:.2f}x M=1"
         row = context.read_row("decode", f"M={few} {name}", variant, taken, size, correct=correct, note=note)
-        row.goal, row.met = goal, met
+        if variant == list(variants)[-1]:
+            row.goal, row.met = goal, met
         yield row
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None  # a CPU machine without it has the reference path
 
@@ -52,6 +53,22 @@ def processors(index: int) -> int:
 def count_processors(value: Tensor) -> int:
     """Streaming multiprocessors of the GPU that holds ``value``."""
     return processors(value.device.index or 0 if value.is_cuda else -1)
+
+
+# Weights that an earlier launch has read, with their version.
+_settled: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+
+def settled(codes: Tensor, scales: Tensor) -> int:
+    """1 if an earlier launch has read these weights, unchanged since: a launch may fetch them early."""
+    if not (codes.is_contiguous() and scales.is_contiguous()):
+        return 0
+    known = True
+    for each in (codes, scales):
+        version: int = each._version
+        known = known and _settled.get(each) == version  # pyright: ignore[reportUnknownVariableType]
+        _settled[each] = version
+    return 1 if known else 0
 
 
 _arrived: dict[tuple[int, int, int], Tensor] = {}

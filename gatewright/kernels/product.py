@@ -70,13 +70,14 @@ def _linear(x: Tensor, codes: Tensor, scales: Tensor, form: str, bias: Tensor | 
     shape = (*x.shape[:-1], codes.shape[0])
     if not device.uses_kernel(x):
         return reference_linear(x, codes, scales, form, bias, activation).to(x.dtype)
-    from gatewright.kernels import decode_product_cuda, integer_decode_cuda
+    from gatewright.kernels import decode_product_cuda, half_decode_cuda, integer_decode_cuda
     from gatewright.kernels.block_product_triton import launch_block_product
 
-    # From 9 rows on, the Triton kernel is the faster one for MXFP8 (measured).
     if integer_decode_cuda.serves(rows, depth, form):
         result = integer_decode_cuda.launch_integer_decode(rows, codes, scales, form, bias, activation)
-    elif decode_product_cuda.serves(rows, depth, form) and not (form == "mxfp8_e4m3" and rows.shape[0] > 8):
+    elif half_decode_cuda.serves(rows, depth, form):
+        result = half_decode_cuda.launch_half_decode(rows, codes, scales, form, bias, activation)
+    elif decode_product_cuda.serves(rows, depth, form):
         result = decode_product_cuda.launch_decode_product(rows, codes, scales, form, bias, activation)
     elif _fused(rows, form, depth):
         group = depth // scales.shape[-1]

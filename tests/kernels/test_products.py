@@ -12,7 +12,7 @@ from gatewright.diagnostics import GatewrightError
 from gatewright.kernels import convert, integer_product, product
 from gatewright.kernels.formats import FORMATS, block_format
 
-SHAPES = [(1, 80, 256), (5, 33, 96), (7, 40, 640), (16, 64, 384), (33, 70, 128)]
+SHAPES = [(1, 80, 256), (5, 33, 96), (7, 40, 640), (16, 64, 384), (33, 70, 128), (12, 37, 512), (3, 24, 2304)]
 
 
 def error_of(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -33,9 +33,10 @@ def test_block_linear(name: str, shape: tuple[int, int, int], where: str) -> Non
         assert error_of(found, expected) < 5e-3
 
 
+@pytest.mark.parametrize("rows", [1, 9])  # few rows and more take different kernels
 @pytest.mark.parametrize("name", ["mxint8", "mxfp8", "mxfp4", "nvfp4"])
-def test_every_weight_code_and_scale_reaches_the_product_exactly(name: str, where: str) -> None:
-    """x is a unit vector, so each output is one weight: all codes under all scales, NaN included."""
+def test_every_weight_code_and_scale_reaches_the_product_exactly(name: str, rows: int, where: str) -> None:
+    """Rows of x are a unit vector, so each output is one weight: all codes under all scales, NaN included."""
     form = block_format(name)
     depth = 256
     count = 1 << form.bits
@@ -47,9 +48,11 @@ def test_every_weight_code_and_scale_reaches_the_product_exactly(name: str, wher
     weights = dequantize_reference(packed.cpu(), scales.cpu(), form, torch.bfloat16)
     row_is_nan = weights.isnan().any(1)
     for place in (0, 1, 37, 130, 255):
-        x = torch.zeros(1, depth, dtype=torch.bfloat16, device=where)
-        x[0, place] = 1.0
-        found = product.block_linear(x, packed, scales, name).cpu()[0]
+        x = torch.zeros(rows, depth, dtype=torch.bfloat16, device=where)
+        x[:, place] = 1.0
+        every = product.block_linear(x, packed, scales, name).cpu()
+        found = every[rows // 2]
+        assert torch.equal(every.view(torch.int16), every[:1].view(torch.int16).expand(rows, -1)) or found.isnan().any()
         normal = weights[:, place].float().abs() >= 2.0**-126
         # An infinite weight times zero is NaN; the tensor cores may flush subnormal products.
         check = weights.isfinite().all(1) & (normal | (weights[:, place] == 0))

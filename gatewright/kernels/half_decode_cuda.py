@@ -1,0 +1,60 @@
+"""Products of 1 to 16 rows with MXINT8, MXFP8 (E4M3), MXFP4 and NVFP4 weights through Hopper's fp16 tensor cores.
+
+See ``half_decode_cuda.cu``; :mod:`gatewright.kernels.integer_decode_cuda` serves one row in some formats, and
+:mod:`gatewright.kernels.decode_product_cuda` other depths and GPUs.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gatewright.kernels import cuda_build, device
+from gatewright.kernels.autotune import tuned
+
+FORMATS = {"mxint8": 0, "mxfp8_e4m3": 1, "mxfp4": 2, "nvfp4": 3}
+ACTIVATIONS = {"none": 0, "relu": 1, "gelu": 2, "silu": 3}
+SHAPES = 2  # depths of the queues: 3 and 4
+SLICE = 256  # k to a warp
+WARPS = 8  # to a block
+
+
+def serves(x: Tensor, depth: int, form: str) -> bool:
+    """Whether the CUDA kernel exists for this product and can be built here."""
+    fits = x.is_cuda and x.dtype == torch.bfloat16 and 1 <= x.shape[0] <= 16 and form in FORMATS
+    if not (fits and depth > 0 and depth % SLICE == 0 and torch.cuda.get_device_capability(x.device)[0] == 9):
+        return False
+    return cuda_build.library("half_decode_cuda") is not None
+
+
+def launch_half_decode(
+    x: Tensor, codes: Tensor, scales: Tensor, form: str, bias: Tensor | None, activation: str
+) -> Tensor:
+    """x [M, K] by weights [N, K]; the arguments are checked already."""
+    rows, depth = x.shape
+    columns = codes.shape[0]
+    overlap = device.settled(codes, scales)
+    x, codes, scales = x.contiguous(), codes.contiguous(), scales.contiguous()
+    bias = None if bias is None else bias.contiguous().to(torch.bfloat16)
+    out = torch.empty((rows, columns), dtype=torch.bfloat16, device=x.device)
+    if columns == 0:
+        return out
+    splits, tiles = device.ceil_div(depth, SLICE * WARPS), device.ceil_div(columns, 16)
+    width = 128 if rows <= 8 else 256  # results of a tile
+    # Two blocks to a multiprocessor, all at once.
+    share = device.ceil_div(tiles * splits, 2 * device.count_processors(x))
+    default = {"shape": 1 if rows <= 8 else 0, "tiles": share}
+    options = [{"shape": shape, "tiles": count} for shape in range(SHAPES) for count in (share, share + 1, 2 * share)]
+
+    def run(config: dict[str, int]) -> None:
+        partial = arrived = None
+        if splits > 1:
+            partial = torch.empty(splits * tiles * width, dtype=torch.float32, device=x.device)
+            arrived = device.arrival_counters(x, device.ceil_div(tiles, config["tiles"]))
+        cuda_build.call(
+            "half_decode_cuda", "half_decode_product", codes, scales, x, bias, out, partial, arrived, rows, columns,
+            depth, config["tiles"], ACTIVATIONS[activation], FORMATS[form], config["shape"], overlap,
+        )  # fmt: skip
+
+    tuned("half_decode_cuda", (form, width, columns, depth), x, default, options, run)
+    return out
