@@ -431,7 +431,7 @@ int choose(const Arguments& args, int shape, cudaStream_t stream) {
 
 }  // namespace
 
-// `splits` (1, 2, 4 or 8) blocks of a cluster share K, a multiple of 128 (MXFP4: 256). `overlap` allows the launch to begin before
+// `splits` (1, 2, 4 or 8) blocks of a cluster share K, a multiple of 128 (E2M1: 256). `overlap` allows the launch to begin before
 // its predecessor ends, which must not have written the weights. Returns a cudaError_t.
 extern "C" int integer_decode_product(
     const void* codes, const void* scales, const void* x, const void* bias, void* y, long long n, long long k,
