@@ -113,7 +113,7 @@ def report(design: Design) -> Report:
     plan = design.schedule
     groups: dict[str, list[Component]] = {}
     for each in plan.network.components:
-        groups.setdefault(each.location.module or "(ports and buffers)", []).append(each)
+        groups.setdefault(each.location.module or "(model)", []).append(each)
     layers = tuple(_layer(name, members, plan) for name, members in groups.items())
     return Report(
         plan.network.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import pytest
@@ -193,3 +194,31 @@ def test_batch_norms_fold_into_convolutions(name: str) -> None:
     design = compiled(model.eval(), x)
     assert ("batch_norm" not in {node.op.name for node in design.graph.nodes}) == folds
     check(design, x[:3])
+
+
+def test_a_transposed_convolution_multiplies_no_inserted_zeros() -> None:
+    torch.manual_seed(0)
+    model, x = nn.ConvTranspose2d(2, 3, 4, 2).eval(), torch.randn(1, 2, 5, 6)
+    (form,) = compiled(model, x).schedule.folding.forms.values()
+    # 6 x 7 turns of 2 x 2 phases, 3 outputs, 2 inputs, 2 x 2 taps; spread out it would be 12 x 14 x 3 x 2 x 4 x 4.
+    assert form.operations == 6 * 7 * 4 * 3 * 2 * 2 * 2
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_transposed_convolution_equals_pytorch(seed: int) -> None:
+    choose = random.Random(seed)
+    torch.manual_seed(seed)
+    groups = choose.choice((1, 2))
+    kernel, stride = ([choose.randint(1, most) for _ in range(2)] for most in (5, 3))
+    dilation = [choose.choice((1, 1, 2)) for _ in range(2)]
+    padding = [choose.randint(0, (size - 1) * step // 2) for size, step in zip(kernel, dilation, strict=True)]
+    added = [choose.randint(0, max(pair) - 1) for pair in zip(stride, dilation, strict=True)]
+    model = nn.ConvTranspose2d(2 * groups, 3 * groups, kernel, stride, padding, added, groups, dilation=dilation).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randint(-7, 8, parameter.shape) / 16)
+    x = torch.randint(-31, 32, (2, 2 * groups, 4, 5)) / 8
+    design = compiled(model, x)
+    with torch.no_grad():
+        assert torch.equal(design(x), model.double()(x.double()))
+        assert torch.equal(design(x), design.module(x).double())

@@ -1,18 +1,28 @@
-"""conv_transpose: the transposed convolution, as a convolution of the input spread out with zeros."""
+"""conv_transpose: the transposed convolution, as an ordinary one.
+
+With a stride every output position belongs to a *phase*, its remainder modulo the stride, and all positions of
+one phase see the same few taps of the input. So one convolution of the input computes all phases as channels, and a
+permutation puts them side by side. Where that is no less work (stride 1, or a dilation that meets the stride badly)
+it is the convolution of the input spread out with zeros.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gatewright.diagnostics import error
+from gatewright.ir.formats import ScalarFormat
 from gatewright.ir.intervals import IntegerArray
 from gatewright.ir.operator import Operator, Sample, register
 from gatewright.ir.ops.conv import Conv
 from gatewright.ir.ops.pad import Pad
+from gatewright.ir.ops.permute import Permute
 from gatewright.ir.ops.slice import Slice
 from gatewright.ir.spatial import per_axis
 from gatewright.ir.types import Shape, Value
@@ -20,6 +30,19 @@ from gatewright.ir.types import Shape, Value
 if TYPE_CHECKING:
     from gatewright.ir.aten import AtenCall
     from gatewright.ir.builder import Builder
+
+
+@dataclass(frozen=True, slots=True)
+class _Phases:
+    """The taps of one axis: input offsets from ``lowest`` on, by (phase, kernel position) in ``found``.
+
+    ``crop`` outputs of the first turn are taken off.
+    """
+
+    lowest: int
+    taps: int
+    crop: int
+    found: dict[tuple[int, int], int]
 
 
 @register
@@ -91,6 +114,83 @@ class ConvTranspose(Operator):
 
     def decompose(self, builder: Builder, *operands: Value) -> Value:
         value, weight = operands[0], operands[1]
+        arrays = [builder.constant_of(each) for each in operands[1:]]
+        phases = [self._phases(axis, weight.shape[axis + 2]) for axis in range(self.rank)]
+        is_less = prod(each.taps for each in phases) < prod(weight.shape[2:])
+        if is_less and all(array is not None for array in arrays):
+            return self._by_phases(builder, phases, *operands)
+        return self._by_spreading(builder, value, weight, *operands[2:])
+
+    def _phases(self, axis: int, size: int) -> _Phases:
+        """Before it is cropped, output q * stride + r sums weight k times input q + (r - k * dilation) / stride.
+
+        Only where that is whole. The crop takes whole strides off by beginning at a later q.
+        """
+        stride = self.stride[axis]
+        skipped = self.padding[axis] // stride
+        found = {
+            (phase, k): skipped + (phase - k * self.dilation[axis]) // stride
+            for phase in range(stride)
+            for k in range(size)
+            if (phase - k * self.dilation[axis]) % stride == 0
+        }
+        lowest = min(found.values())
+        return _Phases(lowest, max(found.values()) - lowest + 1, self.padding[axis] % stride, found)
+
+    def _by_phases(self, builder: Builder, phases: list[_Phases], value: Value, weight: Value, *bias: Value) -> Value:
+        rank, groups, stride = self.rank, self.groups, self.stride
+        outputs, *spatial = self.infer_shape(value.shape, weight.shape)
+        padding: list[tuple[int, int]] = []
+        for axis, each in enumerate(phases):
+            size, turns = value.shape[axis + 1], -(-(spatial[axis] + each.crop) // stride[axis])
+            last = turns - 1 + each.lowest + each.taps - 1
+            start, stop = max(each.lowest, 0), min(last + 1, size)
+            if (start, stop) != (0, size):
+                value = builder.add(Slice(axis + 1, start, stop), value)
+            padding.append((max(-each.lowest, 0), max(last + 1 - size, 0)))
+        conv = Conv((1,) * rank, tuple(padding), (1,) * rank, groups)
+        parameters = [self._constant(builder, weight, self._phase_weights(phases, weight, builder))]
+        for each in bias:
+            codes = builder.constant_of(each)
+            assert codes is not None
+            grouped = codes.reshape(groups, *(1,) * rank, -1)
+            spread = np.broadcast_to(grouped, (groups, *stride, outputs // groups)).reshape(-1)
+            parameters.append(self._constant(builder, each, spread))
+        result = conv.decompose(builder, value, *parameters)
+        # [groups, *phases, outputs of a group, *positions] to [groups, outputs of a group, (position, phase) ...]
+        positions = result.shape[1:]
+        result = builder.reshape(result, (groups, *stride, outputs // groups, *positions))
+        pairs = [place for axis in range(rank) for place in (rank + 2 + axis, 1 + axis)]
+        result = builder.add(Permute((0, rank + 1, *pairs)), result)
+        result = builder.reshape(
+            result, (outputs, *(size * step for size, step in zip(positions, stride, strict=True)))
+        )
+        for axis, (size, each) in enumerate(zip(spatial, phases, strict=True)):
+            if size < result.shape[axis + 1]:
+                result = builder.add(Slice(axis + 1, each.crop, each.crop + size), result)
+        return result
+
+    def _constant(self, builder: Builder, like: Value, codes: IntegerArray) -> Value:
+        format = like.format
+        assert isinstance(format, ScalarFormat)
+        return builder.integers(np.ascontiguousarray(codes), format, name=like.name)
+
+    def _phase_weights(self, phases: list[_Phases], weight: Value, builder: Builder) -> IntegerArray:
+        """Weights [groups x phases x outputs of a group, channels / groups, *taps]; a tap that a phase lacks is 0."""
+        array = builder.constant_of(weight)
+        assert array is not None
+        channels, outputs, *_ = weight.shape
+        groups, each = self.groups, channels // self.groups
+        grouped = array.reshape(groups, each, *array.shape[1:])
+        found = np.zeros((groups, *self.stride, outputs, each, *(axis.taps for axis in phases)), array.dtype)
+        for places in product(*(axis.found.items() for axis in phases)):
+            phase = tuple(place[0][0] for place in places)
+            kernel = tuple(place[0][1] for place in places)
+            taps = tuple(place[1] - axis.lowest for place, axis in zip(places, phases, strict=True))
+            found[(slice(None), *phase, ..., *taps)] = grouped[(..., *kernel)].swapaxes(1, 2)
+        return found.reshape(-1, each, *(axis.taps for axis in phases))
+
+    def _by_spreading(self, builder: Builder, value: Value, weight: Value, *bias: Value) -> Value:
         rank = self.rank
         spread = self._spread(builder, value)
         pairs: list[tuple[int, int]] = []
@@ -104,7 +204,7 @@ class ConvTranspose(Operator):
                 spread = builder.add(Slice(axis + 1, max(-before, 0), stop), spread)
         padding = tuple((max(before, 0), max(after, 0)) for before, after in pairs)
         conv = Conv((1,) * rank, padding, self.dilation, self.groups)
-        return conv.decompose(builder, spread, self._turned(builder, weight), *operands[2:])
+        return conv.decompose(builder, spread, self._turned(builder, weight), *bias)
 
     def _spread(self, builder: Builder, value: Value) -> Value:
         """``value`` with stride - 1 zeros behind every element of every spatial axis."""
