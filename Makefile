@@ -35,6 +35,8 @@ format: setup ## let ruff format and repair what it can
 	@$(VENV)/ruff format $(SOURCES)
 
 bench: setup ## run the benchmarks and print their table; BENCHMARKS='name ...' narrows it
+	@$(VENV)/python -c "from importlib.util import find_spec; exit(not all(map(find_spec, ('brevitas', 'torchao'))))" || \
+		$(VENV)/python -m pip install -qq -c constraints.txt -e '.[bench]'
 	@$(VENV)/python -m benchmarks $(BENCHMARKS)
 
 clean: ## remove what the tools left, but not .venv

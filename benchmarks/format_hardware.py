@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -48,8 +49,12 @@ PAIRS = (
     "fixed<4,2>/fixed<4,2>", "fixed<8,4>/e2m1", "fixed<8,4>/log<4>", "fixed<8,4>/mxint4", "ternary/ternary",
     "block<fixed<6,5>,e8m0,16>/block<fixed<6,5>,e8m0,16>",
 )  # fmt: skip
-LAYER_GOALS = {"mxfp4/mxfp4": 0.60, "fixed<8,4>/ternary": 0.35, "fixed<8,4>/binary": 0.15}
-"""Most LUTs without DSP, as a share of the fixed 8-bit layer's without DSP."""
+LAYER_GOALS = {"mxint8/mxint8": 1.25, "mxfp4/mxfp4": 0.60, "fixed<8,4>/ternary": 0.35, "fixed<8,4>/binary": 0.15}
+"""Most LUTs without DSP, as a share of the fixed 8-bit layer's without DSP: of ours, which is the smaller one."""
+MIXED_WIDTHS = (
+    (4, 4), (6, 4), (6, 6), (8, 2), (8, 3), (8, 4), (8, 6), (8, 8), (10, 6), (12, 8), (12, 12), (16, 8), (16, 16),
+)  # fmt: skip
+"""Bits of activations and of weights."""
 
 
 def dot_product(name: str, size: int = 32) -> SynthesisResult:
@@ -80,7 +85,7 @@ def quantiser(name: str, lanes: int, source: str = "bfloat16") -> SynthesisResul
         return synthesise(hardware.write(Path(folder)), hardware.top, "xcup", no_dsp=True)
 
 
-def layer(pair: str, no_dsp: bool = True) -> SynthesisResult:
+def layer(pair: str, use_dsp: bool = False, **options: Any) -> SynthesisResult:
     """The linear layer 32 to 16 with 32 multipliers; weights are spread over the format's range."""
     activation, weight = pair.split("/")
     torch.manual_seed(0)
@@ -89,10 +94,12 @@ def layer(pair: str, no_dsp: bool = True) -> SynthesisResult:
     with torch.no_grad():
         model.weight.copy_(torch.randn(16, 32))
         if isinstance(format, Fixed):
-            model.weight.mul_(float(format.largest) / 3.0).clamp_(-float(format.largest), float(format.largest))
+            high = float(format.largest)
+            model.weight.mul_(high / 3.0).clamp_(-high if format.signed else 0.0, high)
+            model.bias.clamp_(-7.0, 7.0)
     formats = {"default": {"input": activation, "weight": weight, "bias": "fixed<8,4>"}}
-    design = gw.compile(model, (torch.randn(2, 32),), formats, interval=16)
-    return design.synth("xcup", no_dsp=no_dsp)
+    target = gw.Target("xcup", use_dsp=use_dsp)
+    return gw.compile(model, (torch.randn(2, 32),), formats, target=target, interval=16).synth(**options)
 
 
 def rows() -> Iterator[Row]:
@@ -110,13 +117,35 @@ def rows() -> Iterator[Row]:
                 same = source == "bfloat16"
                 goals, shown = (at_most(goal), peers) if same else (None, {})
                 yield Row(title, found.lut, "LUT", "synthesised", goals, shown, f"{found.ff} FF")
-    reference = layer(PAIRS[0])
+    reference, plain = layer(PAIRS[0]), layer(PAIRS[0], use_dsp=True, no_dsp=True)
+    note = "the same layer, its multipliers left to Yosys without DSP"
+    yield Row("linear 32 to 16, 32 multipliers, fixed 8-bit by Yosys", plain.lut, "LUT", "synthesised", note=note)
     for pair in PAIRS:
         found = layer(pair)
         goal = at_most(LAYER_GOALS[pair] * reference.lut) if pair in LAYER_GOALS else None
-        note = f"{found.lut / reference.lut:.0%} of fixed 8-bit, {found.dsp} DSP"
+        note = f"{found.lut / reference.lut:.0%} of ours for fixed 8-bit, {found.lut / plain.lut:.0%} of Yosys's; "
+        note += f"{found.dsp} DSP"
         yield Row(f"linear 32 to 16, 32 multipliers, {pair}", found.lut, "LUT", "synthesised", goal, note=note)
-    hard = layer(PAIRS[0], no_dsp=False)
-    found = layer("mxint8/mxint8", no_dsp=False)
-    goal = at_most(1.25 * hard.lut)
-    yield Row("linear 32 to 16, mxint8 with DSP", found.lut, "LUT", "synthesised", goal, note=f"{found.dsp} DSP")
+    hard = layer(PAIRS[0], use_dsp=True)
+    found = layer("mxint8/mxint8", use_dsp=True)
+    note = f"{found.lut / hard.lut:.2f} x fixed 8-bit, {found.dsp} DSP"
+    yield Row("linear 32 to 16, mxint8 with DSP", found.lut, "LUT", "synthesised", at_most(1.25 * hard.lut), note=note)
+    yield from mixed_widths()
+
+
+def mixed_widths() -> Iterator[Row]:
+    """Whether LUTs grow no faster than the product of the two widths, over all pairs of layers in order."""
+    cost = {(a, b): layer(f"fixed<{a},{a // 2}>/fixed<{b},{b - 2}>").lut for a, b in MIXED_WIDTHS}
+    for (a, b), lut in cost.items():
+        note = f"{lut / (a * b):.1f} LUT per bit x bit"
+        yield Row(f"linear 32 to 16, mixed widths, {a} x {b} bits", lut, "LUT", "synthesised", note=note)
+    growth = {
+        (small, large): cost[large] / cost[small] * (small[0] * small[1]) / (large[0] * large[1])
+        for small in cost
+        for large in cost
+        if small != large and small[0] <= large[0] and small[1] <= large[1]
+    }
+    small, large = max(growth, key=lambda pair: growth[pair])
+    note = f"largest from {small[0]} x {small[1]} to {large[0]} x {large[1]} bits, of {len(growth)} pairs of layers"
+    title = "mixed widths: growth of LUT over growth of the product of widths"
+    yield Row(title, growth[small, large], "", "synthesised", at_most(1.0), note=note)

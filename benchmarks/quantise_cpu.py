@@ -1,8 +1,8 @@
 """Quantise and dequantise 4096 x 4096 float32 on one CPU thread, beside other libraries in the same process.
 
-Every figure of ours is checked against the exact reference on a part of the tensor. torchao and brevitas are
-measured where they are installed; the microxcaling style is its algorithm, written here: a floor of a
-logarithm for the shared exponent, one for each element's exponent, and a rounding with ordinary operations.
+Every figure of ours is checked against the exact reference on a part of the tensor. torchao and brevitas come with
+the extra ``bench``; the microxcaling style is its algorithm, written here: a floor of a logarithm for the
+shared exponent, one for each element's exponent, and a rounding with ordinary operations.
 Times are of this process's processor, the median of seven calls: other work on the machine counts for less.
 """
 
@@ -58,12 +58,19 @@ def microxcaling_style(exponent_bits: int, mantissa_bits: int, largest: float, e
     return quantise
 
 
-def torchao(element: str) -> Function | None:
-    """torchao's MX quantiser and dequantiser, or None where it is not installed."""
+def installed(name: str) -> Any:
+    """A module of another library; RuntimeError with how to get it where it is missing."""
     try:
-        library: Any = importlib.import_module("torchao.prototype.mx_formats.mx_tensor")
-    except ImportError:
-        return None
+        return importlib.import_module(name)
+    except ImportError as problem:
+        package = name.split(".")[0]
+        command = "python -m pip install -c constraints.txt -e '.[bench]'"
+        raise RuntimeError(f"{package} is measured beside ours and is not installed: {command}") from problem
+
+
+def torchao(element: str) -> Function:
+    """torchao's MX quantiser and dequantiser."""
+    library = installed("torchao.prototype.mx_formats.mx_tensor")
     dtype = getattr(torch, element, element)
 
     def quantise(values: torch.Tensor) -> torch.Tensor:
@@ -73,13 +80,10 @@ def torchao(element: str) -> Function | None:
     return quantise
 
 
-def brevitas(exponent_bits: int, mantissa_bits: int) -> Function | None:
-    """brevitas' MX activation quantiser, or None where it is not installed."""
-    try:
-        layers: Any = importlib.import_module("brevitas.nn")
-        formats: Any = importlib.import_module("brevitas.quant.experimental.mx_quant_ocp")
-    except ImportError:
-        return None
+def brevitas(exponent_bits: int, mantissa_bits: int) -> Function:
+    """brevitas' MX activation quantiser."""
+    layers = installed("brevitas.nn")
+    formats = installed("brevitas.quant.experimental.mx_quant_ocp")
     return layers.QuantIdentity(
         formats.MXFloat8e4m3Act,
         exponent_bit_width=exponent_bits,
@@ -90,20 +94,21 @@ def brevitas(exponent_bits: int, mantissa_bits: int) -> Function | None:
     ).eval()
 
 
-def peers(name: str) -> dict[str, Function | None]:
+def peers(name: str) -> dict[str, Function]:
     """What else quantises to the format `name`."""
-    found: dict[str, dict[str, Function | None]] = {
+    found: dict[str, dict[str, Function]] = {
         "mxint8": {"microxcaling style": microxcaling_style(0, 6, 127 / 64, 0)},
         "mxfp8_e4m3": {
             "torchao": torchao("float8_e4m3fn"),
             "brevitas": brevitas(4, 3),
             "microxcaling style": microxcaling_style(4, 3, 448.0, 8),
         },
-        "mxfp8_e5m2": {"torchao": torchao("float8_e5m2")},
-        "mxfp6_e3m2": {"torchao": torchao("fp6_e3m2")},
-        "mxfp6_e2m3": {"torchao": torchao("fp6_e2m3")},
+        "mxfp8_e5m2": {"torchao": torchao("float8_e5m2"), "brevitas": brevitas(5, 2)},
+        "mxfp6_e3m2": {"torchao": torchao("fp6_e3m2"), "brevitas": brevitas(3, 2)},
+        "mxfp6_e2m3": {"torchao": torchao("fp6_e2m3"), "brevitas": brevitas(2, 3)},
         "mxfp4": {
             "torchao": torchao("float4_e2m1fn_x2"),
+            "brevitas": brevitas(2, 1),
             "microxcaling style": microxcaling_style(2, 1, 6.0, 2),
         },
     }
@@ -153,9 +158,7 @@ def rows() -> Iterator[Row]:
             codec = make_codec(parse_format(name))
             if not is_exact(name, values[:256], codec.quantize(values)[:256]):
                 raise AssertionError(f"{name} differs from the reference")
-            others = {
-                peer: round(rate(function, values), 1) for peer, function in peers(name).items() if function is not None
-            }
+            others = {peer: round(rate(function, values), 1) for peer, function in peers(name).items()}
             goal = GOALS.get(name)
             yield Row(
                 f"quantise and dequantise {name}, one thread",

@@ -3,7 +3,7 @@
 Usage: python tools/formats_page.py [FOLDER]
 
 The text around the tables is tools/formats_page.md. Signal-to-noise ratios come from seeded data. The
-hardware column is filled from benchmarks/results/*.json: rows called "multiply-accumulate FORMAT", in LUT;
+hardware columns are filled from benchmarks/results/*.json: rows called "multiply-accumulate FORMAT";
 a dash where there is none.
 """
 
@@ -113,15 +113,22 @@ def specials(form: ScalarFormat) -> tuple[str, str, str]:
 
 
 def hardware() -> dict[str, float]:
-    """LUT per multiply-accumulate by format, from the benchmarks' results."""
+    """LUT (and DSP, where the name says so) per multiply-accumulate by format, from the benchmarks' results."""
     found: dict[str, float] = {}
     for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
         for benchmark in json.loads(path.read_text()).values():
             for row in benchmark.get("rows", []) if isinstance(benchmark, dict) else []:
                 head, _, name = row["name"].partition("multiply-accumulate ")
-                if not head and name and row["unit"] == "LUT":
+                if not head and name:
                     found[name] = row["measured"]
     return found
+
+
+def costs(name: str, cost: dict[str, float]) -> tuple[str, str]:
+    """The two columns of a format: LUT without DSP, and LUT and DSP with them."""
+    without = f"{cost[name]:,.0f}" if name in cost else "-"
+    hard = f"{name}, with DSP"
+    return without, f"{cost[hard]:,.0f} + {cost[f'{hard}: DSP']:g}" if hard in cost else without
 
 
 def table(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
@@ -163,7 +170,7 @@ def scalar_table(figures: dict[str, tuple[float, ...]]) -> str:
                 steps(form),
                 f"{form.mantissa_bits} x 2^{low}..{high}",
                 *(f"{value:.1f}" for value in figures[name]),
-                f"{cost[name]:,.0f}" if name in cost else "-",
+                *costs(name, cost),
             ]
         )
     head = (
@@ -175,6 +182,7 @@ def scalar_table(figures: dict[str, tuple[float, ...]]) -> str:
         "integer x 2^e",
         *(f"{kind}, dB" for kind in PLOTTED),
         "LUT",
+        "LUT + DSP",
     )
     return table(head, lines)
 
@@ -194,7 +202,7 @@ def group_table(figures: dict[str, tuple[float, ...]]) -> str:
                 f"`{structure}`",
                 power(float(form.element.largest)),
                 *(f"{value:.1f}" for value in figures[name]),
-                f"{cost[name]:,.0f}" if name in cost else "-",
+                *costs(name, cost),
             ]
         )
     head = (
@@ -204,6 +212,7 @@ def group_table(figures: dict[str, tuple[float, ...]]) -> str:
         "largest element",
         *(f"{kind}, dB" for kind in PLOTTED),
         "LUT",
+        "LUT + DSP",
     )
     return table(head, lines)
 
