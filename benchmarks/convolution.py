@@ -15,6 +15,9 @@ from gatewright.ir.streams.cost import estimate_network
 
 EIGHT_BITS = {"default": {"input": "fixed<8,6>", "weight": "fixed<8,6>", "bias": "fixed<8,6>"}}
 
+SYNTHESISED = {("resnet8", 200_000)}
+"""The networks that Yosys maps in minutes; beside its figures the estimates show how near those of the others are."""
+
 
 def rows() -> Iterator[Row]:
     """The small network of the peers, contractions of growing size, and the MLPerf Tiny networks."""
@@ -92,8 +95,13 @@ def _network(name: str, interval: int, samples: int) -> Iterator[Row]:
     yield Row(f"{label}: interval", done, "cycles", "simulated", at_most(interval))
     yield Row(f"{label}: interval over ideal", done / ideal_interval(design), "", "simulated", at_most(1.05))
     yield Row(f"{label}: multipliers", design.schedule.folding.multipliers, "multipliers", "estimated")
+    used = design.synth("xcup") if (name, interval) in SYNTHESISED else None
     for resource in ("lut", "dsp", "bram"):
-        yield Row(f"{label}: {resource.upper()}", round(getattr(cost, resource)), resource.upper(), "estimated")
+        yield Row(
+            f"{label}: {resource.upper()}, estimate", round(getattr(cost, resource)), resource.upper(), "estimated"
+        )
+        if used is not None:
+            yield Row(f"{label}: {resource.upper()}", getattr(used, resource), resource.upper(), "synthesised")
     yield Row(f"{label}: compile, with folding and buffers", seconds, "s", "measured")
 
 
