@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gatewright.diagnostics import error
+from gatewright.diagnostics import Location, error
 from gatewright.ir.decoding import digits, is_plain, lowest_exponent
 from gatewright.ir.encoding import significand_code
 from gatewright.ir.expressions import Term
@@ -33,13 +33,7 @@ from gatewright.ir.types import fraction_bits
 def cast_term(term: Term, source: Format, spec: CastSpec) -> Term:
     """The code of ``term`` (a code of ``source``) in ``spec.format``, rounded and limited."""
     target = spec.format
-    if spec.rounding == Rounding.STOCHASTIC:
-        raise error(
-            "GW0310",
-            f"cast to {spec}: stochastic rounding has no hardware",
-            note="hardware repeats exactly from run to run; stochastic rounding is for training in software",
-            help="use half_even here, and stochastic only in gw.quantize",
-        )
+    check_repeatable(spec)
     if not is_plain(source):
         term, source = digits(term, source).integer, Exact(-lowest_exponent(source))
     if isinstance(target, Exact):
@@ -61,6 +55,18 @@ def cast_term(term: Term, source: Format, spec: CastSpec) -> Term:
         f"cast from {source} to {target} has no integer form",
         help="use a format with a width here",
     )
+
+
+def check_repeatable(spec: CastSpec, location: Location | None = None) -> None:
+    """Raise GW0310 for stochastic rounding."""
+    if spec.rounding == Rounding.STOCHASTIC:
+        raise error(
+            "GW0310",
+            f"cast to {spec}: stochastic rounding has no hardware",
+            location=location,
+            note="hardware repeats exactly from run to run; stochastic rounding is for training in software",
+            help="use half_even here, and stochastic only in gw.quantize",
+        )
 
 
 def _ternary_code(term: Term, source: Format, spec: CastSpec) -> Term:

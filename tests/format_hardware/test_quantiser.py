@@ -65,6 +65,26 @@ def test_what_is_refused(formats: dict[str, str], code: str) -> None:
     assert code in {each.code for each in caught.value.diagnostics}
 
 
+@pytest.mark.parametrize("role", ["input", "weight", "bias"])
+@pytest.mark.parametrize("format", ["fixed<8,4>", "mxint8<8>", "e4m3"])
+def test_stochastic_rounding_is_for_training_alone(format: str, role: str) -> None:
+    """At a port and of constants too; in software it repeats with the seed."""
+    if role == "bias" and format == "mxint8<8>":
+        format = "e5m2"
+    model, x = nn.Linear(16, 8), torch.randn(4, 16)
+    casts = {"input": "fixed<8,4>", "weight": "fixed<8,6>", "bias": "fixed<8,6>", role: f"{format} stochastic"}
+    with pytest.raises(gw.GatewrightError) as caught:
+        gw.compile(model, (x,), {"default": casts})
+    assert {each.code for each in caught.value.diagnostics} == {"GW0310"}
+    module = gw.quantize(model, (x,), {"default": casts})
+    results: list[torch.Tensor] = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        results.append(module(x))
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+
+
 def test_wider_accumulator_is_the_users_choice() -> None:
     torch.manual_seed(0)
     model, x = nn.Linear(16, 3), torch.randn(5, 16)

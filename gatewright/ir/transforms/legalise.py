@@ -12,6 +12,7 @@ from gatewright.ir.block_products import Grouped
 from gatewright.ir.block_values import BlockValue, encoded_blocks
 from gatewright.ir.blocks import block_input, legalise_blocks
 from gatewright.ir.builder import Builder, interval_of_codes
+from gatewright.ir.casts import check_repeatable
 from gatewright.ir.formats import Block, CastSpec, ScalarFormat
 from gatewright.ir.graph import Graph, Node
 from gatewright.ir.intervals import IntegerArray
@@ -57,6 +58,7 @@ def legalise(graph: Graph) -> Legalised:
     blocks: dict[Value, BlockValue] = {}
     weights: dict[Value, ScaledWeights] = {}
     known: Mapping[Value, Grouped] = ChainMap[Value, Any](values, blocks, weights)
+    _check_casts(graph, problems)
     ports: dict[Value, BlockValue] = {}
     for value, port in input_casts(graph, problems).items():
         with builder.at(value.location, value.name):
@@ -101,6 +103,17 @@ def legalise(graph: Graph) -> Legalised:
             problems.add(diagnostic("GW0330", f"output {name} has no format", location=value.location))
     problems.raise_if_any()
     return Legalised(verify(builder.finish(outputs, graph.output_names), "integer", "legalise"), values, blocks | ports)
+
+
+def _check_casts(graph: Graph, problems: Collector) -> None:
+    """GW0310 for every stochastic cast, those at ports and of constants included."""
+    for node in graph.nodes:
+        if isinstance(node.op, Cast):
+            try:
+                check_repeatable(node.op.spec, node.location)
+            except GatewrightError as problem:
+                problems.add(problem)
+    problems.raise_if_any()
 
 
 def _block_output(name: str, value: BlockValue, source: Value):
