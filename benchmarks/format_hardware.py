@@ -86,7 +86,12 @@ def quantiser(name: str, lanes: int, source: str = "bfloat16") -> SynthesisResul
 
 
 def layer(pair: str, use_dsp: bool = False, **options: Any) -> SynthesisResult:
-    """The linear layer 32 to 16 with 32 multipliers; weights are spread over the format's range."""
+    """The linear layer 32 to 16 with 32 multipliers after synthesis."""
+    return layer_design(pair, use_dsp).synth(**options)
+
+
+def layer_design(pair: str, use_dsp: bool) -> gw.Design:
+    """The layer; its weights are spread over the format's range."""
     activation, weight = pair.split("/")
     torch.manual_seed(0)
     model = nn.Linear(32, 16)
@@ -99,7 +104,7 @@ def layer(pair: str, use_dsp: bool = False, **options: Any) -> SynthesisResult:
             model.bias.clamp_(-7.0, 7.0)
     formats = {"default": {"input": activation, "weight": weight, "bias": "fixed<8,4>"}}
     target = gw.Target("xcup", use_dsp=use_dsp)
-    return gw.compile(model, (torch.randn(2, 32),), formats, target=target, interval=16).synth(**options)
+    return gw.compile(model, (torch.randn(2, 32),), formats, target=target, interval=16)
 
 
 def rows() -> Iterator[Row]:

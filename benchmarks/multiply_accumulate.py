@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmarks.common import Row
-from benchmarks.format_hardware import layer
+from benchmarks.format_hardware import layer, layer_design
 from gatewright.backends.synthesis import SynthesisResult
 
 MULTIPLIERS = 32
@@ -40,8 +40,9 @@ def rows() -> Iterator[Row]:
     for name, pair in pairs.items():
         note = "" if name not in WEIGHTS else "with activations of fixed<8,4>"
         yield _row(name, layer(pair), note)
-        hard = layer(pair, use_dsp=True)
-        if hard.dsp:
+        design = layer_design(pair, use_dsp=True)
+        if design.report().total.dsp:
+            hard = design.synth()
             yield _row(f"{name}, with DSP", hard, note)
             title = f"multiply-accumulate {name}, with DSP: DSP"
             yield Row(title, hard.dsp / MULTIPLIERS, "DSP48E2", "synthesised", note=note)
