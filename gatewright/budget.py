@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from gatewright.diagnostics import GatewrightError, error
+from gatewright.diagnostics import error
 from gatewright.goals import check_budget
 from gatewright.ir.graph import Graph
 from gatewright.ir.streams.cost import MEMORY_BITS, Cost, estimate, estimate_network
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from gatewright.schedule import Schedule
 
 
-def excess(cost: Cost, budget: Mapping[str, int]) -> list[str]:
+def excess(cost: Cost, budget: Mapping[str, float]) -> list[str]:
     """What of ``cost`` is over ``budget``, as text."""
     found: list[str] = []
     for name, amount in budget.items():
@@ -27,17 +28,32 @@ def excess(cost: Cost, budget: Mapping[str, int]) -> list[str]:
     return found
 
 
+REFINED = 64
+"""Designs of a small graph that are tried beyond the one that bisection finds."""
+SMALL = 8
+"""Contractions of a small graph."""
+BEYOND = 2.0
+"""So many times over the budget no faster design is tried: cost may fall a little as the interval does, not by that."""
+
+
 def fastest_within(
-    graph: Graph, target: Target, budget: Mapping[str, int], at_interval: Callable[[Graph, Target, int], Schedule]
+    graph: Graph,
+    target: Target,
+    budget: Mapping[str, int],
+    attempted: Callable[[Graph, Target, int], Schedule | None],
+    faster: Callable[[Graph, Target, int], Iterator[Schedule]],
 ) -> Schedule:
     """The schedule of the smallest interval whose estimate fits ``budget``.
 
-    Cost falls as the interval grows, so the interval is found by bisection. Raises GW0709 where even
-    the serial design does not fit, with what is missing.
+    Cost falls nearly always as the interval grows, so the interval is found by bisection; of small graphs the
+    designs that are faster still are then tried one by one. ``attempted`` gives the design for an interval,
+    ``faster`` all those for smaller ones. Raises GW0709 where even the serial design does not fit, with what is
+    missing.
     """
     check_budget(budget)
     slowest = serial_interval(graph)
-    best = at_interval(graph, target, slowest)
+    best = attempted(graph, target, slowest)
+    assert best is not None  # the serial interval is what the serial design takes
     missing = excess(estimate_network(best.network), budget)
     if missing:
         raise error(
@@ -49,21 +65,19 @@ def fastest_within(
     low, high = 0, slowest  # low does not fit or is impossible, high fits
     while high - low > max(1, high // 256):
         middle = (low + high) // 2
-        candidate = _try(graph, target, middle, at_interval)
+        candidate = attempted(graph, target, middle)
         if candidate is not None and not excess(estimate_network(candidate.network), budget):
             best, high = candidate, middle
         else:
             low = middle
+    if len(best.folding.forms) <= SMALL:
+        for plan in islice(faster(graph, target, high), REFINED):
+            cost = estimate_network(plan.network)
+            if excess(cost, {name: BEYOND * amount for name, amount in budget.items()}):
+                break
+            if plan.interval < best.interval and not excess(cost, budget):
+                best = plan
     return best
-
-
-def _try(
-    graph: Graph, target: Target, interval: int, at_interval: Callable[[Graph, Target, int], Schedule]
-) -> Schedule | None:
-    try:
-        return at_interval(graph, target, interval)
-    except GatewrightError:
-        return None  # this interval is below what the rows of a layer allow
 
 
 def check_part(network: Network, target: Target) -> None:

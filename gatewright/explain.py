@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gatewright.ir.streams.folding import Folding
 from gatewright.ir.streams.forms import MatrixForm, Tile
+from gatewright.ir.streams.geometry import Columns
 from gatewright.ir.streams.network import Channel, Component
 from gatewright.ir.streams.units import ContractUnit
 
@@ -81,6 +82,10 @@ def _multipliers(form: MatrixForm, tile: Tile) -> str:
 def _window(form: MatrixForm, tile: Tile) -> str:
     assert form.window is not None
     rows, columns = form.window.geometry.rows.size, form.window.geometry.columns.size
+    if tile.columns:
+        beats = Columns(form.window.geometry.columns, tile.columns).beats_in
+        padding = "" if form.passing(tile) == rows * beats else " and its padding"
+        return f"window takes in {rows:,} lines of {beats:,} {_plural('beat', beats)}{padding}"
     words = form.words(tile)
     padding = "" if form.passing(tile) == rows * columns * words else " and its padding"
     pixels = f"{rows} x {columns}" if rows > 1 else f"{columns}"

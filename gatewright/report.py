@@ -136,8 +136,6 @@ def _layer(name: str, members: list[Component], plan: Schedule) -> LayerReport:
     total = Cost()
     for each in members:
         total += estimate(each)
-    multipliers = sum(
-        each.inputs_per_beat * each.outputs_per_beat for each in members if isinstance(each, ContractUnit)
-    )
+    multipliers = sum(each.multipliers for each in members if isinstance(each, ContractUnit))
     limit = limit_of(members, plan.folding)
     return LayerReport(name, total, limit.cycles, multipliers, limit.cycles / plan.interval, limit)

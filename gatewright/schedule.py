@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from gatewright.budget import check_part
 from gatewright.diagnostics import GatewrightError, error
@@ -23,7 +24,7 @@ from gatewright.ir.transforms.normalise import normalise
 from gatewright.ir.transforms.order_contractions import order_contractions
 from gatewright.ir.verifier import verify
 from gatewright.ir.views import View
-from gatewright.sim.sizing import size_fifos
+from gatewright.sim.sizing import least_cycles, size_fifos
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def _scheduled(
     if budget is not None:
         from gatewright.budget import fastest_within
 
-        return fastest_within(graph, target, budget, at_interval)
+        return fastest_within(graph, target, budget, attempted, faster)
     if fps is not None:
         interval = int(target.clock_mhz * 1e6 // fps)
         if interval < 1:
@@ -109,30 +110,66 @@ def _scheduled(
 
 
 ATTEMPTS = 4
-"""How often a design that misses its interval is folded for a smaller one."""
+"""How often a design that misses its interval is folded for one that is smaller in proportion, before all are tried."""
 
 
 def _meeting(graph: Graph, target: Target, interval: int) -> Schedule:
-    """The cheapest design found that meets the interval; GW0703 with the best where none does."""
-    plan = at_interval(graph, target, interval)
+    """The cheapest design found that meets the interval; GW0703 with the best where none does.
+
+    Streams may wait for one another, so that a design takes longer than any of its parts. Then designs for
+    smaller intervals are tried, all of them before the interval is refused: what meets a smaller one meets this.
+    """
+    plan: Schedule | None = at_interval(graph, target, interval)
     best, aim = plan.interval, interval
     for _ in range(ATTEMPTS):
-        if plan.interval <= interval or aim == 1:
+        if plan is None or plan.interval <= interval or aim == 1:
             break
         aim = max(1, min(aim - 1, aim * interval // plan.interval))
-        try:
-            plan = at_interval(graph, target, aim)
-        except GatewrightError:
-            break  # no tile is as fast as that
-        best = min(best, plan.interval)
-    if plan.interval <= interval:
+        plan = attempted(graph, target, aim)
+        best = best if plan is None else min(best, plan.interval)
+    if plan is not None and plan.interval <= interval:
         return plan
+    for each in chain(faster(graph, target, interval), _slower(graph, target, interval)):
+        if each.interval <= interval:
+            return each
+        best = min(best, each.interval)
     raise error(
         "GW0703",
         f"interval {interval} cannot be met: the streams need {best} cycles",
-        note="a stream carries at most a row of its last axis in a cycle",
+        note="windows are made at most a line of the image in a cycle",
         help=f"ask for interval={best} or more",
     )
+
+
+def attempted(graph: Graph, target: Target, interval: int) -> Schedule | None:
+    """The design for an interval; None where that is below what some layer allows."""
+    try:
+        return at_interval(graph, target, interval)
+    except GatewrightError as problem:
+        if any(each.code != "GW0703" for each in problem.diagnostics):
+            raise
+        return None
+
+
+def faster(graph: Graph, target: Target, interval: int) -> Iterator[Schedule]:
+    """All designs for less than ``interval``, the slowest first.
+
+    Between the busiest cycles of a design and the interval that it was made for, folding chooses the same.
+    """
+    plan = attempted(graph, target, interval)
+    while plan is not None:
+        aim = min(plan.folding.interval, max(least_cycles(each) for each in plan.network.components)) - 1
+        plan = attempted(graph, target, aim) if aim >= 1 else None
+        if plan is not None:
+            yield plan
+
+
+def _slower(graph: Graph, target: Target, interval: int) -> Iterator[Schedule]:
+    """A few designs for somewhat more than ``interval``, which may do better than they were asked for."""
+    for more in range(1, ATTEMPTS + 1):
+        plan = attempted(graph, target, interval + more)
+        if plan is not None:
+            yield plan
 
 
 def at_interval(graph: Graph, target: Target, interval: int) -> Schedule:

@@ -18,7 +18,7 @@ from gatewright.ir.streams.geometry import Axis, Geometry, WindowForm
 from gatewright.ir.streams.window_units import WindowUnit
 from gatewright.ir.types import Type, Value
 from gatewright.sim.tokens import simulate_tokens
-from tests.conv.checks import compiled
+from tests.conv.checks import check, compiled
 
 
 def form_of(channels: int, outputs: int, kernel: tuple[int, int], size: tuple[int, int]) -> MatrixForm:
@@ -37,8 +37,9 @@ def test_the_cheapest_tile_is_found(kernel: tuple[int, int], interval: int) -> N
     assert form.window is not None
     geometry = form.window.geometry
     every = [
-        Tile(channels * geometry.tap_lanes(parallel), outputs, channels, parallel)
+        Tile(inputs, outputs, channels, parallel)
         for channels, outputs, parallel in product(range(1, 5), range(1, 7), geometry.choices())
+        for inputs in range(1, form.window.elements(channels) + 1)
     ]
     fitting = [tile for tile in every if form.cycles(tile) <= interval]
     found = list(form.tiles(interval))
@@ -46,6 +47,21 @@ def test_the_cheapest_tile_is_found(kernel: tuple[int, int], interval: int) -> N
     if fitting:
         best = min(tile_cost(form, tile, ANY_LANES) for tile in fitting)
         assert min(tile_cost(form, tile, ANY_LANES) for tile in found) == pytest.approx(best)
+
+
+@pytest.mark.parametrize(("interval", "inputs", "outputs"), [(900, 4, 3), (1440, 7, 1)])
+def test_an_array_takes_other_numbers_of_elements_than_its_window_delivers(
+    interval: int, inputs: int, outputs: int
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Conv2d(1, 16, (5, 4), stride=2, padding=1).eval()
+    x = torch.randn(3, 1, 12, 13)
+    design = compiled(model, x, interval)
+    ((value, form),) = design.schedule.folding.forms.items()
+    tile = design.schedule.folding.tiles[value]
+    assert form.regroups(tile)
+    assert (tile.inputs, tile.outputs, design.interval) == (inputs, outputs, interval)
+    check(design, x)
 
 
 def test_line_buffers_are_as_small_as_the_interval_allows() -> None:

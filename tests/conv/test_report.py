@@ -45,9 +45,18 @@ def test_a_window_limits_a_strided_convolution() -> None:
     torch.manual_seed(0)
     design = compiled(nn.Conv2d(2, 1, 2, 4).eval(), torch.randn(1, 2, 16, 16), 1)
     (row,) = [each for each in design.report().layers if each.multipliers]
-    # 16 positions of 8 products each, but 256 pixels come in.
-    assert (row.limit.kind, row.interval) == ("window", 256)
-    assert row.limit.text(design.interval) == "window takes in 16 x 16 pixels of 1 beat; cannot be divided further"
+    # 16 positions of 8 products each, but 16 lines come in.
+    assert (row.limit.kind, row.interval) == ("window", 16)
+    assert row.limit.text(design.interval) == "window takes in 16 lines of 1 beat; cannot be divided further"
+
+
+def test_a_window_limits_a_grouped_convolution() -> None:
+    torch.manual_seed(0)
+    design = compiled(nn.Conv2d(4, 2, 2, 4, groups=2).eval(), torch.randn(1, 4, 16, 16), 1)
+    (row,) = [each for each in design.report().layers if each.multipliers]
+    # 16 positions of 16 products each, but 256 pixels of two groups come in.
+    assert (row.limit.kind, row.interval) == ("window", 512)
+    assert row.limit.text(design.interval) == "window takes in 16 x 16 pixels of 2 beats; cannot be divided further"
 
 
 def test_a_stream_limits_what_multiplies_nothing() -> None:
@@ -65,9 +74,11 @@ def test_the_steps_are_the_nearest_of_all_tiles(interval: int) -> None:
     assert form.window is not None
     geometry = form.window.geometry
     every = [
-        Tile(channels * geometry.tap_lanes(parallel), outputs, channels, parallel)
+        Tile(inputs, outputs, channels, parallel)
         for channels, outputs, parallel in product(range(1, 4), range(1, 6), geometry.choices())
+        for inputs in range(1, form.window.elements(channels) + 1)
     ]
+    every += [Tile(18, 5, 1, (True, True), columns=count) for count in range(1, 6)]
     steps = [Step(tile.multipliers, form.cycles(tile)) for tile in every]
     tile = folding.tiles[value]
     members = [each for each in design.schedule.network.components if isinstance(each, ContractUnit)]

@@ -26,7 +26,6 @@ def failure(**options: Any) -> str:
 
 
 CASES: dict[str, dict[str, Any]] = {
-    "interval_too_short": {"interval": 15},
     "interval_zero": {"interval": 0},
     "fps_too_high": {"fps": 1e9},
     "fps_zero": {"fps": 0},
@@ -40,6 +39,16 @@ CASES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_message(name: str) -> None:
     assert failure(**CASES[name]) + "\n" == (SNAPSHOTS / f"{name}.txt").read_text()
+
+
+def test_interval_too_short() -> None:
+    """Lines of windows come one a cycle."""
+    layer = nn.Conv2d(2, 4, 3, padding=1)
+    with torch.no_grad():
+        layer.weight.fill_(0.25)
+    with pytest.raises(gw.GatewrightError) as caught:
+        gw.compile(nn.Sequential(layer), (torch.zeros(1, 2, 16, 8),), formats="fixed<8,4>", interval=16)
+    assert f"{caught.value}\n" == (SNAPSHOTS / "interval_too_short.txt").read_text()
 
 
 @pytest.mark.parametrize("name", ["ecp5-58k", "xcup-zu3"])

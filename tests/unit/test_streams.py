@@ -16,6 +16,7 @@ from gatewright.ir.ops.map import Map
 from gatewright.ir.ops.pad import Pad
 from gatewright.ir.ops.permute import Permute
 from gatewright.ir.ops.reduce import Reduce
+from gatewright.ir.ops.window import Window
 from gatewright.ir.streams.cells import Fifo, Fork
 from gatewright.ir.streams.identifiers import is_reserved
 from gatewright.ir.streams.network import Layout
@@ -201,14 +202,24 @@ def test_a_chain_has_no_bubbles(interval: int) -> None:
     assert plan.interval <= interval
 
 
-def test_an_interval_that_rows_cannot_meet_is_refused_with_the_best() -> None:
+@pytest.mark.parametrize(("interval", "lanes"), [(1, 20), (2, 10), (3, 10), (4, 5), (8, 3)])
+def test_rows_come_side_by_side_where_one_a_cycle_is_too_slow(interval: int, lanes: int) -> None:
     builder = Builder("rows")
     graph = builder.finish([builder.map(lambda a: a + 1, stream(builder, "x", 4, 5), frac=4)], ["y"])
+    plan = schedule(graph, Target(), interval=interval)
+    assert plan.interval <= interval
+    assert plan.network.outputs[0].layout.lanes == lanes
+
+
+def test_an_interval_that_windows_cannot_meet_is_refused_with_the_best() -> None:
+    builder = Builder("windows")
+    windows = builder.add(Window((2,), (1,), ((0, 0),), (1,)), stream(builder, "x", 5, 3))
+    graph = builder.finish([builder.map(lambda a: a + 1, windows, frac=4)], ["y"])
     with pytest.raises(GatewrightError) as caught:
-        schedule(graph, Target(), interval=1)
+        schedule(graph, Target(), interval=7)
     assert caught.value.code == "GW0703"
-    assert "interval=4" in str(caught.value)
-    assert schedule(graph, Target(), interval=4).interval == 4
+    assert "interval=8" in str(caught.value)
+    assert schedule(graph, Target(), interval=8).interval == 8
 
 
 def test_outputs_that_share_nothing_are_as_slow_as_the_slowest() -> None:

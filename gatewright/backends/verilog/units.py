@@ -15,8 +15,16 @@ from gatewright.ir.streams.cells import Adapter, Fifo, Fork, Reorder, Replay
 from gatewright.ir.streams.cost import prefers_block
 from gatewright.ir.streams.network import Channel, Component
 from gatewright.ir.streams.products import Product
-from gatewright.ir.streams.units import ContractUnit, MapUnit, ReduceUnit, RewireUnit, SequenceUnit
-from gatewright.ir.streams.window_units import LineBuffer, WindowUnit
+from gatewright.ir.streams.units import (
+    ContractUnit,
+    LaneReduceUnit,
+    MapUnit,
+    ReduceUnit,
+    RewireUnit,
+    SequenceUnit,
+)
+from gatewright.ir.streams.window_units import ColumnWindow, LineBuffer, WindowUnit
+from gatewright.ir.types import Value
 
 
 @dataclass(slots=True)
@@ -145,8 +153,9 @@ def _contract(component: ContractUnit, prefix: str) -> Printed:
             "WeightSigned": int(interval.signed),
             "SumWidth": target.value.width,
             "InputsPerBeat": component.inputs_per_beat,
-            "OutputsPerBeat": component.outputs_per_beat,
+            "OutputsPerBeat": component.columns * component.outputs_per_beat,
             "DataGroups": component.data_groups,
+            "WeightRows": component.outputs_per_beat,
             "InputBeats": component.input_beats,
             "Words": len(words),
             "TreeRegisters": component.tree_registers,
@@ -210,7 +219,31 @@ def _line_buffer(component: LineBuffer, _: str) -> Printed:
         "PadBefore": component.pad_before,
     }
     printed = cell(component, "gw_line_buffer", parameters)
-    printed.instance.parameters.append(("Fill", _filled(component.inputs[0], component.fill)))
+    source = component.inputs[0]
+    printed.instance.parameters.append(("Fill", _filled(source.value, source.layout.lanes, component.fill)))
+    return printed
+
+
+def _column_window(component: ColumnWindow, _: str) -> Printed:
+    source, plan = component.inputs[0].value, component.columns
+    parameters = {
+        "Width": component.channels * source.width,
+        "Rows": component.rows,
+        "InColumns": plan.pixels,
+        "Columns": plan.count,
+        "Taps": plan.axis.taps,
+        "Stride": plan.axis.stride,
+        "Dilation": plan.axis.dilation,
+        "Pad": plan.axis.before,
+        "Beats": plan.beats_in,
+        "OutBeats": plan.beats_out,
+        "Lines": component.lines,
+        "Before": plan.before,
+        "After": plan.after,
+        "Tail": component.tail,
+    }
+    printed = cell(component, "gw_column_window", parameters)
+    printed.instance.parameters.append(("Fill", _filled(source, component.channels, component.fill)))
     return printed
 
 
@@ -240,23 +273,27 @@ def _window(component: WindowUnit, _: str) -> Printed:
         ("Loops", str(len(component.loops))),
         *((name, _packed(table, 32)) for name, table in tables.items()),
         *((name, str(number)) for name, number in numbers.items()),
-        ("Fill", _filled(component.inputs[0], component.fill)),
+        ("Fill", _filled(component.inputs[0].value, component.inputs[0].layout.lanes, component.fill)),
     ]
     return printed
 
 
-def _filled(channel: Channel, code: int) -> str:
-    """A beat of ``channel`` with ``code`` on every lane."""
-    width, word = channel.value.width, 0
-    for _ in range(channel.layout.lanes):
-        word = (word << width) | (code & ((1 << width) - 1))
-    return f"{channel.width}'h{word:x}"
+def _filled(value: Value, lanes: int, code: int) -> str:
+    """So many ``lanes`` of ``value`` with ``code`` on every one."""
+    word = 0
+    for _ in range(lanes):
+        word = (word << value.width) | (code & ((1 << value.width) - 1))
+    return f"{lanes * value.width}'h{word:x}"
+
+
+KINDS = ("sum", "max", "min", "or")
+"""Reductions, by the number that the cells give them."""
 
 
 def _reduce(component: ReduceUnit, _: str) -> Printed:
     source, target = component.inputs[0], component.outputs[0]
     parameters = {
-        "Kind": ("sum", "max", "min", "or").index(component.kind),
+        "Kind": KINDS.index(component.kind),
         "DataWidth": source.value.width,
         "DataSigned": int(source.value.signed),
         "ResultWidth": target.value.width,
@@ -267,6 +304,20 @@ def _reduce(component: ReduceUnit, _: str) -> Printed:
         "Tail": component.tail,
     }
     return cell(component, "gw_reduce", parameters)
+
+
+def _reduce_lanes(component: LaneReduceUnit, _: str) -> Printed:
+    source, target = component.inputs[0], component.outputs[0]
+    parameters = {
+        "Kind": KINDS.index(component.kind),
+        "DataWidth": source.value.width,
+        "DataSigned": int(source.value.signed),
+        "ResultWidth": target.value.width,
+        "Groups": target.layout.lanes // component.inner,
+        "Count": component.count,
+        "Inner": component.inner,
+    }
+    return cell(component, "gw_reduce_lanes", parameters)
 
 
 def _resized(component: Component) -> tuple[list[str], list[str]]:
@@ -435,7 +486,9 @@ PRINTERS: dict[type[Component], Callable[[Any, str], Printed]] = {
     ContractUnit: _contract,
     LineBuffer: _line_buffer,
     WindowUnit: _window,
+    ColumnWindow: _column_window,
     ReduceUnit: _reduce,
+    LaneReduceUnit: _reduce_lanes,
     SequenceUnit: _sequence,
     RewireUnit: _rewire,
     MapUnit: _map,

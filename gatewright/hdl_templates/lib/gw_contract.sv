@@ -3,8 +3,8 @@
 // Each result sums InputBeats beats. The weights of every accepted beat are one word of a read-only memory of
 // Words words, in the order of use: lane p*InputsPerBeat + s of a word multiplies input lane s for output lane p.
 // With DataGroups > 1 the output lanes fall into as many groups, each with inputs of its own: group g reads the
-// lanes s*DataGroups + g (a depthwise convolution). With WeightRows < OutputsPerBeat the groups share their
-// weights: output lane p uses row p mod WeightRows (several columns of a convolution at once).
+// lanes s*DataGroups + g (a depthwise convolution). With WeightRows < OutputsPerBeat the output lanes are so many of
+// several columns, one after the other, and so are the input lanes; all columns share the weights.
 // Data and weights are integers, or decoded numbers {negative, exponent, magnitude}: see gw_dot.
 // Latency: 3 + TreeRegisters cycles from a result's last input beat to its output (operands, products, TreeRegisters
 // registers in the adder tree, sum). Capacity: the pipeline. Throughput: one input beat per cycle.
@@ -35,7 +35,8 @@ module gw_contract #(
   parameter int unsigned TreeRegisters  = 0,
   parameter bit          RomBlock       = 1'b0,
   parameter              RomFile        = "",
-  localparam int unsigned DataLanes     = InputsPerBeat * DataGroups
+  localparam int unsigned ColumnLanes   = InputsPerBeat * DataGroups,
+  localparam int unsigned DataLanes     = ColumnLanes * (OutputsPerBeat / WeightRows)
 ) (
   input  logic                               clk_i,
   input  logic                               rst_ni,
@@ -109,7 +110,8 @@ module gw_contract #(
     logic signed [SumWidth-1:0]         total;
 
     for (genvar s = 0; s < InputsPerBeat; s++) begin : gen_input
-      localparam int unsigned DataLane = s * DataGroups + p / (OutputsPerBeat / DataGroups);
+      localparam int unsigned Group    = (p % WeightRows) / (WeightRows / DataGroups);
+      localparam int unsigned DataLane = (p / WeightRows) * ColumnLanes + s * DataGroups + Group;
 
       assign data[s*DataWidth +: DataWidth] = data_q[DataLane*DataWidth +: DataWidth];
     end

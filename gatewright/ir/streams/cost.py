@@ -13,8 +13,15 @@ from typing import Any
 from gatewright.ir.streams.cells import Adapter, Fifo, Fork, Reorder, Replay
 from gatewright.ir.streams.network import Component, Network
 from gatewright.ir.streams.products import Product
-from gatewright.ir.streams.units import ContractUnit, MapUnit, ReduceUnit, RewireUnit, SequenceUnit
-from gatewright.ir.streams.window_units import LineBuffer, WindowUnit
+from gatewright.ir.streams.units import (
+    ContractUnit,
+    LaneReduceUnit,
+    MapUnit,
+    ReduceUnit,
+    RewireUnit,
+    SequenceUnit,
+)
+from gatewright.ir.streams.window_units import ColumnWindow, LineBuffer, WindowUnit
 
 MEMORY_BITS = 18_432
 """Bits of one block memory (half of a 36 kb block)."""
@@ -110,6 +117,14 @@ def _line_buffer(each: LineBuffer) -> Cost:
     return memory_cost(each.beats, each.delays * width) + counters + Cost(8 + masks, width * (each.delays + 1) + 10)
 
 
+def _column_window(each: ColumnWindow) -> Cost:
+    axis = each.columns.axis
+    is_masked = axis.before > 0 or axis.after > 0
+    masks = 0.5 * each.outputs[0].width if is_masked else 0.0
+    counters = counter_cost(each.columns.slots) + counter_cost(each.lines + 1)
+    return counters + Cost(10 + masks, each.held * (each.inputs[0].width + 2) + 4)
+
+
 def _window(each: WindowUnit) -> Cost:
     loops = Cost()
     for count in each.counts:
@@ -151,13 +166,14 @@ def _contract(each: ContractUnit) -> Cost:
     product = data + each.weight_interval.width
     if each.product is not None:
         product = each.product.width + each.product.exponent_max
-    multipliers = each.inputs_per_beat * each.outputs_per_beat
+    multipliers, outputs = each.multipliers, each.columns * each.outputs_per_beat
     words = each.weights.shape[0] * each.output_blocks * each.input_beats
-    tree = each.outputs_per_beat * (each.inputs_per_beat - 1) * (product + 1)
-    accumulate = each.outputs_per_beat * total * (1 if each.input_beats > 1 else 0)
-    cost = Cost(lut=tree + accumulate + 6, ff=each.outputs_per_beat * total + 6 + multipliers * 1.0)
+    tree = outputs * (each.inputs_per_beat - 1) * (product + 1)
+    accumulate = outputs * total * (1 if each.input_beats > 1 else 0)
+    cost = Cost(lut=tree + accumulate + 6, ff=outputs * total + 6 + multipliers * 1.0)
     cost += Cost(dsp=multipliers) if each.product is None else multiplier_cost(each.product, multipliers)
-    return cost + rom_cost(words, multipliers * each.weight_interval.width) + counter_cost(words)
+    weights = each.inputs_per_beat * each.outputs_per_beat
+    return cost + rom_cost(words, weights * each.weight_interval.width) + counter_cost(words)
 
 
 def _map(each: MapUnit) -> Cost:
@@ -192,6 +208,11 @@ def _reduce(each: ReduceUnit) -> Cost:
     return cost + (memory_cost(each.inner, each.outputs[0].width) if each.inner > 1 else Cost())
 
 
+def _reduce_lanes(each: LaneReduceUnit) -> Cost:
+    lanes, total = each.outputs[0].layout.lanes, each.outputs[0].value.width
+    return Cost(lut=lanes * (each.count - 1) * total * 1.2 + 2, ff=each.outputs[0].width + 1)
+
+
 def _sequence(each: SequenceUnit) -> Cost:
     width = each.outputs[0].width
     longest = max((segment.count for segment in each.segments), default=1)
@@ -207,6 +228,8 @@ ESTIMATES: dict[type[Component], Callable[[Any], Cost]] = {
     ContractUnit: _contract,
     MapUnit: _map,
     ReduceUnit: _reduce,
+    LaneReduceUnit: _reduce_lanes,
+    ColumnWindow: _column_window,
     LineBuffer: _line_buffer,
     WindowUnit: _window,
     SequenceUnit: _sequence,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, islice, product
+from math import prod
 
 import numpy as np
 
@@ -15,8 +17,12 @@ from gatewright.ir.ops.contract import Contract, Indices
 from gatewright.ir.ops.reduce import Reduce
 from gatewright.ir.ops.reshape import Reshape
 from gatewright.ir.ops.window import Window
-from gatewright.ir.streams.geometry import Geometry, Parallel, WindowForm
+from gatewright.ir.streams.geometry import Columns, Geometry, Parallel, WindowForm
+from gatewright.ir.streams.network import Layout
 from gatewright.ir.types import Shape, Value
+
+COLUMN_CHOICES = 3
+"""How many numbers of positions a cycle are tried, the smallest that meet the interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,8 @@ class Tile:
 
     Behind a window ``channels`` elements of a pixel make a word of the stream, the taps of the ``parallel`` kernel
     axes arrive side by side, and with ``lane_groups`` above 1 as many groups of one channel are computed at once.
+    Where ``inputs`` are other than these lanes the window's elements are regrouped. With ``columns`` the whole
+    products of as many neighbouring positions are made in a beat, each with ``inputs`` times ``outputs`` multipliers.
     """
 
     inputs: int
@@ -32,16 +40,17 @@ class Tile:
     channels: int = 0
     parallel: Parallel = (False, False)
     lane_groups: int = 1
-
-    @property
-    def lanes(self) -> int:
-        """Elements a beat of the stream that is read."""
-        return self.channels or self.inputs
+    columns: int = 0
 
     @property
     def multipliers(self) -> int:
         """Multipliers of the array."""
-        return self.inputs * self.outputs
+        return self.inputs * self.outputs * max(self.columns, 1)
+
+    @property
+    def lanes_out(self) -> int:
+        """Results a beat."""
+        return self.outputs * max(self.columns, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +101,28 @@ class MatrixForm:
         """Blocks of results that are computed one after the other."""
         return -(-self.outputs // tile.outputs) if tile.lane_groups == 1 else 1
 
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """The axes along which a sample's rows lie."""
+        if self.window is not None:
+            return self.window.geometry.rows.positions, self.window.geometry.columns.positions
+        shape = self.stream.shape
+        return next(shape[:axes] for axes in range(len(shape), -1, -1) if prod(shape[:axes]) == self.rows)
+
+    def lanes_in(self, tile: Tile) -> int:
+        """Elements a beat of the stream that is read."""
+        if not tile.columns:
+            return tile.channels or tile.inputs
+        if self.window is None:
+            return tile.columns * tile.inputs
+        return Columns(self.window.geometry.columns, tile.columns).pixels * self.window.source.shape[-1]
+
+    def regroups(self, tile: Tile) -> bool:
+        """Whether the array takes other numbers of elements than the window delivers side by side."""
+        if self.window is None or tile.lane_groups > 1 or tile.columns:
+            return False
+        return tile.inputs != self.window.lanes(tile.parallel, tile.channels)
+
     def words(self, tile: Tile) -> int:
         """Beats that carry one pixel of the window's source, all groups included."""
         assert self.window is not None
@@ -101,8 +132,12 @@ class MatrixForm:
 
     def computing(self, tile: Tile) -> int:
         """Cycles per sample in which the multipliers take a beat."""
+        if tile.columns:
+            return Layout.of((*self.row_shape, 1), tile.columns).beats
         if self.window is None:
             return self.products * self.blocks(tile) * -(-self.inputs // tile.inputs)
+        if self.regroups(tile):
+            return self.products * self.blocks(tile) * -(-self.window.elements(tile.channels) // tile.inputs)
         beats = self.rows * self.words(tile) * self.window.geometry.tap_beats(tile.parallel)
         if tile.lane_groups > 1 or self.is_depthwise:
             return beats * -(-self.outputs // (tile.outputs // tile.lane_groups))
@@ -112,7 +147,11 @@ class MatrixForm:
         """Cycles per sample in which the window takes its source in, lines of padding included; 0 without one."""
         if self.window is None:
             return 0
-        return self.window.geometry.passing_beats(tile.parallel, self.words(tile))
+        if tile.columns:
+            return self.window.geometry.column_cycles(tile.columns)
+        geometry, words = self.window.geometry, self.words(tile)
+        delivering = self.rows * words * geometry.tap_beats(tile.parallel) if self.regroups(tile) else 0
+        return max(delivering, geometry.passing_beats(tile.parallel, words))
 
     def cycles(self, tile: Tile) -> int:
         """Cycles per sample with this tile."""
@@ -126,7 +165,48 @@ class MatrixForm:
     def tiles(self, cycles: int) -> Iterator[Tile]:
         """Every useful tile that finishes a sample in ``cycles``: none of them has a smaller one that does too."""
         found = self._matrix_tiles(cycles) if self.window is None else self._window_tiles(cycles)
+        return (tile for tile in chain(found, self._column_tiles(cycles)) if self.cycles(tile) <= cycles)
+
+    @property
+    def tile_count(self) -> int:
+        """How many tiles there are at most."""
+        if self.window is None:
+            return self.inputs * self.outputs + self.rows
+        lanes = self.groups if self.is_depthwise else self.inputs * self.outputs * self.window.channels
+        return lanes * len(self.window.geometry.choices())
+
+    def every_tile(self, cycles: int) -> Iterator[Tile]:
+        """All tiles that finish a sample in ``cycles``, useful or not."""
+        found = chain(self._every_single_tile(), self._column_tiles(cycles, self.rows))
         return (tile for tile in found if self.cycles(tile) <= cycles)
+
+    def _every_single_tile(self) -> Iterator[Tile]:
+        if self.window is None:
+            for inputs, outputs in product(range(1, self.inputs + 1), range(1, self.outputs + 1)):
+                yield Tile(inputs, outputs)
+            return
+        for parallel in self.window.geometry.choices():
+            beside = self.window.geometry.tap_lanes(parallel)
+            if self.is_depthwise:
+                for lanes in range(1, self.groups + 1):
+                    yield Tile(beside, lanes * self.outputs, lanes, parallel, lanes)
+                continue
+            for channels, outputs in product(range(1, self.window.channels + 1), range(1, self.outputs + 1)):
+                for inputs in range(1, self.window.elements(channels) + 1):
+                    yield Tile(inputs, outputs, channels, parallel)
+
+    def _column_tiles(self, cycles: int, most: int = COLUMN_CHOICES) -> Iterator[Tile]:
+        """The few smallest tiles that make whole products of one position or several a cycle."""
+        if self.window is not None and (self.groups == 1 or self.is_depthwise):
+            geometry, groups = self.window.geometry, self.groups
+            for count in islice(geometry.column_counts(cycles), most):
+                yield Tile(geometry.taps * self.window.channels, groups * self.outputs, 1, (True, True), groups, count)
+        elif self.window is None and self.groups == 1:
+            least = Layout.fewest_lanes(self.row_shape, cycles)
+            counts = dict.fromkeys(Layout.of((*self.row_shape, 1), least + more).lanes for more in range(most))
+            for count in counts:
+                if count > 1:
+                    yield Tile(self.inputs, self.outputs, columns=count)
 
     def _matrix_tiles(self, cycles: int) -> Iterator[Tile]:
         budget = cycles // self.products
@@ -154,6 +234,28 @@ class MatrixForm:
                 if words >= 1:
                     channels = -(-self.window.channels // words)
                     yield Tile(channels * beside, outputs, channels, parallel)
+            yield from self._regrouped_tiles(cycles // self.products, parallel, min(budget, passing))
+
+    def _regrouped_tiles(self, budget: int, parallel: Parallel, most_words: int) -> Iterator[Tile]:
+        """Tiles whose arrays take other numbers of elements than the window delivers, in ``budget`` beats a product.
+
+        The window makes a pixel of at most ``most_words`` words. More channels a word than that asks for pay
+        only where they leave fewer lanes unused or make the adapter simple.
+        """
+        assert self.window is not None
+        every = list(self._output_lanes(budget))
+        least = 0
+        for words in range(min(most_words, self.window.channels), 0, -1):
+            channels = -(-self.window.channels // words)
+            if -(-self.window.channels // channels) < words:
+                continue  # fewer words of as many channels
+            lanes, elements = self.window.lanes(parallel, channels), self.window.elements(channels)
+            least = least or elements
+            for outputs in every:
+                inputs = -(-elements // min(budget // -(-self.outputs // outputs), elements))
+                simple = max(inputs, lanes) % min(inputs, lanes) == 0
+                if inputs != lanes and (elements <= least or simple):
+                    yield Tile(inputs, outputs, channels, parallel)
 
     def _output_lanes(self, budget: int) -> Iterator[int]:
         """Every number of result lanes that makes a different number of blocks, at most ``budget`` of them."""
@@ -261,14 +363,13 @@ def absorbed_windows(graph: Graph, constants: Mapping[Value, IntegerArray]) -> d
 
 
 def is_pooling(reader: Node, window: Node) -> bool:
-    """Whether a node reduces a window over exactly its kernel."""
+    """Whether a node reduces a window over exactly its kernel; axes of one tap need not be named."""
     op = window.op
     assert isinstance(op, Window)
-    return (
-        isinstance(reader.op, Reduce)
-        and reader.inputs[0] == window.output
-        and reader.op.axes == tuple(range(op.rank, 2 * op.rank))
-    )
+    if not isinstance(reader.op, Reduce) or reader.inputs[0] != window.output:
+        return False
+    kernel = {axis for axis in range(op.rank, 2 * op.rank) if window.output.shape[axis] > 1}
+    return kernel <= set(reader.op.axes) <= set(range(op.rank, 2 * op.rank))
 
 
 def constants_of(graph: Graph) -> dict[Value, IntegerArray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -38,6 +39,59 @@ class Axis:
     def is_plain(self) -> bool:
         """Whether every element is a window of its own."""
         return (self.taps, self.stride, self.before, self.after) == (1, 1, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """How the windows of ``count`` neighbouring positions of a line, along ``axis``, are made in one beat.
+
+    A beat of the line brings the ``stride`` times as many pixels by which these positions lie further on; a line that
+    makes a single beat of windows comes in a single beat too.
+    """
+
+    axis: Axis
+    count: int
+
+    @property
+    def pixels(self) -> int:
+        """Pixels a beat of the line."""
+        return self.axis.size if self.count >= self.axis.positions else self.axis.stride * self.count
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether a line has as many pixels as a beat brings."""
+        return self.pixels <= self.axis.size
+
+    @property
+    def beats_in(self) -> int:
+        """Beats of a line of pixels."""
+        return -(-self.axis.size // self.pixels)
+
+    @property
+    def beats_out(self) -> int:
+        """Beats of a line of windows."""
+        return -(-self.axis.positions // self.count)
+
+    @property
+    def slots(self) -> int:
+        """Cycles of a line."""
+        return max(self.beats_in, self.beats_out)
+
+    @property
+    def before(self) -> int:
+        """Beats of pixels that windows reach back before the one where they begin without padding."""
+        return min(-(-self.axis.before // self.pixels), self.beats_out - 1)
+
+    @property
+    def after(self) -> int:
+        """Beats of pixels that windows reach beyond that one."""
+        last = (self.count - 1) * self.axis.stride + (self.axis.taps - 1) * self.axis.dilation - self.axis.before
+        return max(min(last // self.pixels, self.beats_in - 1), 0)
+
+    @property
+    def flush(self) -> int:
+        """Cycles after the last line of a sample."""
+        return max(self.after - (self.slots - self.beats_out), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +154,18 @@ class Geometry:
             cycles = max(cycles, self.rows.positions * self.columns.reach * words)
         return cycles
 
+    def column_cycles(self, count: int) -> int:
+        """The most cycles of a sample at any line buffer where ``count`` columns of windows are made at once."""
+        columns = Columns(self.columns, count)
+        lines = self.rows.size if self.rows.is_plain else self.rows.reach
+        return max(lines * columns.beats_in, self.rows.positions * columns.slots + columns.flush)
+
+    def column_counts(self, cycles: int) -> Iterator[int]:
+        """The numbers of columns at once with which all windows are made in ``cycles``, the smallest first."""
+        for count in range(1, self.columns.positions + 1):
+            if Columns(self.columns, count).is_possible and self.column_cycles(count) <= cycles:
+                yield count
+
 
 @dataclass(frozen=True, slots=True)
 class WindowForm:
@@ -109,6 +175,14 @@ class WindowForm:
     source: Value
     result: Value
     channels: int
+
+    def lanes(self, parallel: Parallel, channels: int) -> int:
+        """Elements that a window delivers in a beat; ``channels`` of a pixel make a word."""
+        return self.geometry.tap_lanes(parallel) * channels
+
+    def elements(self, channels: int) -> int:
+        """Elements of a window, those included that fill up its pixels' last words."""
+        return self.geometry.taps * -(-self.channels // channels) * channels
 
     def arranged(self, weights: IntegerArray, parallel: Parallel, lanes: int, lane_groups: int) -> IntegerArray:
         """Weights [groups, outputs, taps x channels] in the order in which the window delivers its inputs.

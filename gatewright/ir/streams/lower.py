@@ -13,6 +13,7 @@ from gatewright.ir.ops.constant import Constant
 from gatewright.ir.ops.reshape import Reshape
 from gatewright.ir.streams.cells import Adapter, Fifo, Fork, Replay
 from gatewright.ir.streams.folding import Folding
+from gatewright.ir.streams.following import suited
 from gatewright.ir.streams.forms import absorbed_windows, constants_of
 from gatewright.ir.streams.identifiers import LONGEST_MODULE_NAME, LONGEST_NAME, is_reserved
 from gatewright.ir.streams.network import Channel, Component, Layout, Network
@@ -113,6 +114,14 @@ class Lowering:
         """A stream of ``value`` for one reader, in this layout."""
         return self.convert(self._ready[self.root(value)].popleft(), Layout(rows, elements, lanes))
 
+    def suited(self, value: Value, offered: int) -> Layout:
+        """The layout in which ``value`` is made from streams of ``offered`` lanes."""
+        return suited(value, offered, self.folding.interval)
+
+    def take_as(self, value: Value, layout: Layout) -> Channel:
+        """A stream of ``value`` for one reader, in ``layout``."""
+        return self.take(value, layout.rows, layout.elements, layout.lanes)
+
     def convert(self, channel: Channel, wanted: Layout) -> Channel:
         """``channel`` in another layout of the same elements, through width adapters where needed."""
         layout = channel.layout
@@ -209,8 +218,7 @@ class Lowering:
         self.produced(node.output, self.channel(node.output, Layout(rows, elements, 1)))
 
     def _input(self, value: Value) -> Channel:
-        rows, elements = natural_rows(value)
-        channel = self.channel(value, Layout(rows, elements, self.folding.input_lanes.get(value, 1)))
+        channel = self.channel(value, Layout.of(value.shape, self.folding.input_lanes.get(value, 1)))
         self.produced(value, channel)
         return channel
 

@@ -22,18 +22,19 @@ from gatewright.ir.ops.permute import Permute
 from gatewright.ir.ops.reduce import Reduce
 from gatewright.ir.ops.slice import Slice
 from gatewright.ir.ops.window import Window
+from gatewright.ir.streams.broadcasting import broadcast
 from gatewright.ir.streams.cells import Reorder
-from gatewright.ir.streams.folding import minimum_lanes
+from gatewright.ir.streams.following import window_lanes
 from gatewright.ir.streams.geometry import Geometry
 from gatewright.ir.streams.lower import Lowering, natural_rows
-from gatewright.ir.streams.lower_windows import windowed
+from gatewright.ir.streams.lower_reductions import lower_reduction
+from gatewright.ir.streams.lower_windows import column_windows, windowed
 from gatewright.ir.streams.network import Channel, Layout
 from gatewright.ir.streams.pipelining import pipeline
 from gatewright.ir.streams.products import Packing, plan_product
 from gatewright.ir.streams.units import (
     ContractUnit,
     MapUnit,
-    ReduceUnit,
     RewireUnit,
     Segment,
     SequenceUnit,
@@ -61,12 +62,21 @@ def _contract(op: Contract, lowering: Lowering, node: Node) -> None:
     tile = lowering.folding.tiles[node.output]
     weights = form.weights
     if form.window is not None:
-        weights = form.window.arranged(weights, tile.parallel, tile.channels, tile.lane_groups)
+        channels = form.window.channels if tile.columns else tile.channels
+        weights = form.window.arranged(weights, tile.parallel, channels, tile.lane_groups)
     padded = weights.size > form.weights.size or weights.shape[2] % tile.inputs != 0
     product = plan_product(form.stream, form.constant, padded, lowering.target.has_multipliers)
     weights = product.right.pack(form.weights)
     layout = Layout(form.products, form.outputs, tile.outputs)
-    if form.window is None:
+    if tile.columns:
+        layout = Layout.of((*form.row_shape, tile.outputs), tile.lanes_out)
+        if form.window is None:
+            channel = lowering.take_as(form.stream, Layout.of((*form.row_shape, form.inputs), form.lanes_in(tile)))
+        else:
+            weights = form.window.arranged(weights, tile.parallel, form.window.channels, tile.lane_groups)
+            window = form.window
+            channel = column_windows(lowering, window.geometry, window.source, window.result, tile.columns)
+    elif form.window is None:
         channel = lowering.take(form.stream, form.products, form.inputs, tile.inputs)
         channel = lowering.replay(channel, channel.layout.beats_per_row, form.blocks(tile))
     else:
@@ -79,9 +89,13 @@ def _contract(op: Contract, lowering: Lowering, node: Node) -> None:
             lanes=tile.channels,
             groups=1 if form.is_depthwise else form.groups,
             parallel=tile.parallel,
-            repeats=form.blocks(tile),
+            repeats=1 if form.regroups(tile) else form.blocks(tile),
             taps_first=form.is_depthwise,
         )
+        if form.regroups(tile):
+            # A line buffer gives windows in bursts, which the array takes one after the other.
+            channel = lowering.adapt(lowering.queued(channel), tile.inputs)
+            channel = lowering.replay(channel, channel.layout.beats_per_row, form.blocks(tile))
         if tile.lane_groups > 1:
             layout = Layout(form.rows, form.groups * form.outputs, tile.outputs)
     channel = _decoded(lowering, channel, product.left)
@@ -105,6 +119,7 @@ def _contract(op: Contract, lowering: Lowering, node: Node) -> None:
         registers,
         tile.lane_groups,
         product,
+        max(tile.columns, 1),
     )
     lowering.produced(node.output, lowering.emit(unit)[0])
 
@@ -134,28 +149,27 @@ def _decoded(lowering: Lowering, channel: Channel, packing: Packing) -> Channel:
 # ---- map -------------------------------------------------------------------------------------
 @_lower.register
 def _map(op: Map, lowering: Lowering, node: Node) -> None:
-    rows, elements = natural_rows(node.output)
     layouts = [lowering.peek(value) for value in node.inputs if value not in lowering.constants]
     if not layouts:
         raise error("GW0714", f"{node.output.name} is constant", location=node.location)
     widest = min((each.lanes for each in layouts if each.elements > 1), default=1)
-    lanes = min(max(minimum_lanes(node.output, lowering.folding.interval), widest), elements)
+    layout = lowering.suited(node.output, widest)
     channels: list[Channel] = []
     streams: list[int] = []
     scalars: list[int] = []
     tables: list[tuple[int, Tensor, Interval]] = []
     for position, value in enumerate(node.inputs):
         if value in lowering.constants:
-            codes = constant_beats(lowering.constants[value], node.output.shape, lanes)
+            codes = constant_beats(lowering.constants[value], node.output.shape, layout.lanes)
             tables.append((position, Tensor(codes), value.interval))
             continue
-        if natural_rows(value)[1] == 1 and elements > 1:
+        if natural_rows(value)[1] == 1 and 1 < natural_rows(node.output)[1] == layout.elements:
             scalars.append(len(channels))
-        channels.append(_broadcast(lowering, value, node.output.shape, lanes))
+        channels.append(broadcast(lowering, value, node.output.shape, layout))
         streams.append(position)
     large = any(each.array.size * interval.width > LARGE_TABLE_BITS for _, each, interval in tables)
     plan = pipeline(op.expression, lowering.target.family, lowering.target.period, large)
-    output = lowering.channel(node.output, Layout(rows, elements, lanes))
+    output = lowering.channel(node.output, layout)
     unit = MapUnit(
         lowering.fresh(f"{output.name}_map"),
         tuple(lowering.join(channels)),
@@ -173,101 +187,20 @@ def _map(op: Map, lowering: Lowering, node: Node) -> None:
 
 
 def constant_beats(codes: IntegerArray, shape: Shape, lanes: int) -> IntegerArray:
-    """A constant broadcast to ``shape`` as [beats, lanes]; a pattern that repeats every row is kept once."""
-    elements = shape[-1] if shape else 1
-    rows = np.broadcast_to(codes, shape).reshape(-1, elements)
+    """A constant broadcast to ``shape`` as [beats, lanes]; a pattern that repeats every row or beat is kept once."""
+    layout = Layout.of(shape, lanes)
+    rows = np.broadcast_to(codes, shape).reshape(-1, layout.elements)
     if bool(np.all(rows == rows[:1])):
         rows = rows[:1]
-    padding = -elements % lanes
-    padded = np.pad(rows, ((0, 0), (0, padding)), mode="edge")
-    return padded.reshape(-1, lanes)
+    padding = -layout.elements % layout.lanes
+    beats = np.pad(rows, ((0, 0), (0, padding)), mode="wrap").reshape(-1, layout.lanes)
+    return beats[:1] if bool(np.all(beats == beats[:1])) else beats
 
 
-def _broadcast(lowering: Lowering, value: Value, shape: Shape, lanes: int) -> Channel:
-    """The stream of ``value`` repeated so that it has the elements of ``shape``, beat by beat."""
-    aligned = (1,) * (len(shape) - len(value.shape)) + value.shape
-    rows, elements = natural_rows(value)
-    target = shape[-1] if shape else 1
-    if elements == 1 and target > 1:
-        channel = lowering.replay(lowering.take(value, rows, 1, 1), 1, -(-target // lanes))
-    else:
-        channel = lowering.take(value, rows, elements, lanes)
-    window = -(-target // lanes)
-    for axis in range(len(shape) - 2, -1, -1):
-        if aligned[axis] == 1 and shape[axis] > 1:
-            channel = lowering.replay(channel, window, shape[axis])
-        window *= shape[axis]
-    return channel
-
-
-# ---- reduce ----------------------------------------------------------------------------------
+# ---- reduce and window -----------------------------------------------------------------------
 @_lower.register
 def _reduce(op: Reduce, lowering: Lowering, node: Node) -> None:
-    (value,) = node.inputs
-    if value in lowering.windows:
-        _pooling(op, lowering, node)
-        return
-    first, last = min(op.axes), max(op.axes)
-    outer, inner = prod(value.shape[:first]), prod(value.shape[last + 1 :])
-    count = prod(value.shape[first : last + 1])
-    offered = lowering.peek(value).lanes
-    wanted = max(offered, minimum_lanes(value, lowering.folding.interval))
-    if inner == 1:
-        lanes = min(wanted, count)
-        channel = lowering.take(value, outer, count, lanes)
-        beats, repeats, layout = channel.layout.beats_per_row, 1, Layout(outer, 1, 1)
-        tail = count - (beats - 1) * lanes
-    else:
-        lanes = min(wanted, inner)
-        channel = lowering.take(value, outer * count, inner, lanes)
-        beats, repeats, layout, tail = count, channel.layout.beats_per_row, Layout(outer, inner, lanes), lanes
-    output = lowering.channel(node.output, layout)
-    unit = ReduceUnit(
-        lowering.fresh(f"{output.name}_reduce"),
-        (channel,),
-        (output,),
-        node.location,
-        op.kind,
-        beats,
-        repeats,
-        inner == 1,
-        tail,
-    )
-    result = lowering.emit(unit)[0]
-    # Results that wait beside one another leave in one burst.
-    lowering.produced(node.output, lowering.queued(result) if repeats > 1 and first > 0 else result)
-
-
-def _pooling(op: Reduce, lowering: Lowering, node: Node) -> None:
-    """A reduction over every window's kernel: the taps of a word of channels arrive one after the other."""
-    window = lowering.windows[node.inputs[0]]
-    assert isinstance(window.op, Window)
-    (source,) = window.inputs
-    geometry = Geometry.of(window.op, source)
-    channels = source.shape[-1]
-    lanes = window_lanes(lowering, geometry, source)
-    channel = windowed(lowering, geometry, source, window.output, lanes=lanes, taps_first=True)
-    output = lowering.channel(node.output, Layout(geometry.positions, channels, lanes))
-    unit = ReduceUnit(
-        lowering.fresh(f"{output.name}_reduce"),
-        (channel,),
-        (output,),
-        node.location,
-        op.kind,
-        geometry.taps,
-        1,
-        False,
-        lanes,
-    )
-    lowering.produced(node.output, lowering.emit(unit)[0])
-
-
-def window_lanes(lowering: Lowering, geometry: Geometry, source: Value) -> int:
-    """The fewest channels a beat with which all taps of all windows pass in the interval."""
-    channels = source.shape[-1]
-    each = max(geometry.positions * geometry.taps, geometry.rows.size * geometry.columns.size)
-    words = max(lowering.folding.interval // each, 1)
-    return min(max(-(-channels // words), 1), channels)
+    lower_reduction(op, lowering, node)
 
 
 @_lower.register
@@ -276,7 +209,7 @@ def _window(op: Window, lowering: Lowering, node: Node) -> None:
         return
     (source,) = node.inputs
     geometry = Geometry.of(op, source)
-    lanes = window_lanes(lowering, geometry, source)
+    lanes = window_lanes(geometry, source, lowering.folding.interval)
     channel = windowed(lowering, geometry, source, node.output, lanes=lanes)
     rows = geometry.positions * geometry.taps
     produced = replace(channel, layout=Layout(rows, source.shape[-1], lanes))
@@ -342,7 +275,7 @@ def _sequence(lowering: Lowering, node: Node, axis: int, runs: list[Segment], fi
     needed = -(-total // max(lowering.folding.interval, 1))
     lanes = max(each for each in range(1, common + 1) if common % each == 0 and each <= max(offered, needed))
     if lanes < needed:
-        _rewire_rows(lowering, node, axis, segments, fill, outer, elements)
+        _rewire_rows(lowering, node, axis, segments, fill, elements)
         return
     channels = [lowering.take(value, outer, prod(value.shape[axis:]), lanes) for value in node.inputs]
     output = lowering.channel(node.output, Layout(outer, elements, lanes))
@@ -360,9 +293,7 @@ def _sequence(lowering: Lowering, node: Node, axis: int, runs: list[Segment], fi
     lowering.produced(node.output, lowering.emit(unit)[0])
 
 
-def _rewire_rows(
-    lowering: Lowering, node: Node, axis: int, segments: list[Segment], fill: int, outer: int, elements: int
-) -> None:
+def _rewire_rows(lowering: Lowering, node: Node, axis: int, segments: list[Segment], fill: int, elements: int) -> None:
     taken = [0] * len(node.inputs)
     lanes: list[tuple[int, int]] = []
     for each in segments:
@@ -372,11 +303,18 @@ def _rewire_rows(
         if each.forward:
             lanes += [(each.source, taken[each.source] + k) for k in range(each.count)]
         taken[each.source] += each.count
-    channels: list[Channel] = []
-    for value in node.inputs:
-        size = prod(value.shape[axis:])
-        channels.append(lowering.take(value, outer, size, size))
-    _rewire(lowering, node, channels, Layout(outer, elements, elements), tuple(lanes), fill)
+    shape = (*node.output.shape[:axis], elements)
+    layout = Layout.of(shape, max(elements, Layout.fewest_lanes(shape, lowering.folding.interval)))
+    beside, rows = layout.lanes // elements, layout.elements // elements
+    sizes = [prod(value.shape[axis:]) for value in node.inputs]
+    channels = [
+        lowering.take(value, layout.rows, rows * size, beside * size)
+        for value, size in zip(node.inputs, sizes, strict=True)
+    ]
+    every = tuple(
+        (source, lane + row * sizes[source] if source >= 0 else 0) for row in range(beside) for source, lane in lanes
+    )
+    _rewire(lowering, node, channels, layout, every, fill)
 
 
 def _rewire(
@@ -400,8 +338,9 @@ def _permute(op: Permute, lowering: Lowering, node: Node) -> None:
     rank = len(op.order)
     moving = [axis for axis in op.order if value.shape[axis] > 1]
     if all(before < after for before, after in pairwise(moving)):
-        rows, elements = natural_rows(value)
-        lowering.produced(node.output, lowering.take(value, rows, elements, lowering.peek(value).lanes))
+        lowering.produced(
+            node.output, lowering.take_as(value, lowering.suited(node.output, lowering.peek(value).lanes))
+        )
         return
     # Leading axes that stay in place: what moves is inside each of their blocks, and only a block is kept.
     leading = next(axis for axis in range(rank) if op.order[axis] != axis)

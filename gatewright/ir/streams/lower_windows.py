@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gatewright.ir.streams.geometry import Axis, Geometry, Parallel
+from gatewright.ir.streams.geometry import Axis, Columns, Geometry, Parallel
 from gatewright.ir.streams.lower import Lowering
 from gatewright.ir.streams.network import Channel, Layout
-from gatewright.ir.streams.window_units import LineBuffer, Loop, WindowUnit
+from gatewright.ir.streams.window_units import ColumnWindow, LineBuffer, Loop, WindowUnit
 from gatewright.ir.types import Value
 
 
@@ -59,6 +59,35 @@ def windowed(
     image = Geometry(rows, columns, geometry.fill)
     layout = Layout(positions * groups * repeats, elements, channel.layout.lanes)
     return _window(lowering, channel, result, image, groups * words, inner, layout)
+
+
+def column_windows(lowering: Lowering, geometry: Geometry, source: Value, result: Value, count: int) -> Channel:
+    """The stream of all windows of ``source``, those of ``count`` neighbouring columns a beat.
+
+    A window has its columns of taps one after the other, each with all its rows, each of these with all channels.
+    """
+    columns, channels = Columns(geometry.columns, count), source.shape[-1]
+    line = columns.axis.size * channels
+    channel = lowering.take(source, geometry.rows.size, line, columns.pixels * channels)
+    if not geometry.rows.is_plain:
+        channel = lowering.queued(channel)
+        channel = _line_buffer(lowering, channel, result, geometry.rows, columns.beats_in, geometry.fill)
+    channel = lowering.queued(channel)
+    lines, window = geometry.rows.positions, geometry.taps * channels
+    layout = Layout(lines, columns.axis.positions * window, count * window)
+    output = lowering.channel(result, layout, f"{result.name}_columns")
+    unit = ColumnWindow(
+        lowering.fresh(f"{output.name}_window"),
+        (channel,),
+        (output,),
+        result.location,
+        columns,
+        lines,
+        geometry.rows.taps,
+        channels,
+        geometry.fill,
+    )
+    return lowering.emit(unit)[0]
 
 
 def _relabelled(channel: Channel, layout: Layout) -> Channel:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 
 from gatewright.diagnostics import Location
-from gatewright.ir.types import Value
+from gatewright.ir.types import Shape, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,31 @@ class Layout:
     rows: int
     elements: int
     lanes: int
+
+    @staticmethod
+    def of(shape: Shape, lanes: int) -> Layout:
+        """The stream of a value of ``shape`` with ``lanes`` elements a beat: a row is the value's last axis.
+
+        More lanes than that are several of these rows side by side: a row of the stream is then as many axes as it
+        takes, and ``lanes`` rounded up to whole ones of the axis before.
+        """
+        axis, unit = len(shape) - 1, 1
+        elements = shape[-1] if shape else 1
+        while lanes > elements and axis > 0:
+            axis -= 1
+            unit, elements = elements, elements * shape[axis]
+        return Layout(prod(shape[: max(axis, 0)]), elements, min(-(-lanes // unit) * unit, elements))
+
+    @staticmethod
+    def fewest_lanes(shape: Shape, interval: int) -> int:
+        """The fewest lanes with which a value passes in ``interval`` beats: part of a row, or several whole ones."""
+        unit, size = 1, prod(shape)
+        for extent in reversed(shape):
+            beats = interval // max(size // (unit * extent), 1)
+            if beats >= 1:
+                return unit * -(-extent // min(beats, extent))
+            unit *= extent
+        return unit
 
     @property
     def beats_per_row(self) -> int:

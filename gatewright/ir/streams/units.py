@@ -59,7 +59,8 @@ class ContractUnit(Component):
     For each of ``groups`` groups of a row it reads the group's inputs once for every block of outputs
     and accumulates. ``weights`` are codes [groups, outputs, inputs], not padded. With ``data_groups`` above 1 the
     output lanes fall into as many groups, and group g reads the lanes s * data_groups + g. ``product`` says how
-    packed operands are multiplied; the weights are packed too. None: two integers by a hard multiplier.
+    packed operands are multiplied; the weights are packed too. None: two integers by a hard multiplier. With
+    ``columns`` above 1 a beat brings the inputs of as many rows, one after the other, which share the weights.
     """
 
     weights: Tensor = field(default_factory=lambda: Tensor(np.zeros((1, 1, 1), np.int64)))
@@ -69,6 +70,12 @@ class ContractUnit(Component):
     tree_registers: int = 0
     data_groups: int = 1
     product: Product | None = None
+    columns: int = 1
+
+    @property
+    def multipliers(self) -> int:
+        """Multipliers of the array."""
+        return self.columns * self.outputs_per_beat * self.inputs_per_beat
 
     @property
     def input_beats(self) -> int:
@@ -110,6 +117,19 @@ class ReduceUnit(Component):
     def timing(self) -> Timing:
         phases = [((self.count - 1) * self.inner, 1, 1, 0), (self.inner, 1, 1, 1)]
         return Timing("pipeline", (1, *merge_runs(phases)))
+
+
+@dataclass(frozen=True, slots=True)
+class LaneReduceUnit(Component):
+    """``gw_reduce_lanes``: sum, maximum or minimum of ``count`` groups of ``inner`` lanes, for each run of these."""
+
+    kind: str = "sum"
+    count: int = 1
+    inner: int = 1
+
+    @property
+    def timing(self) -> Timing:
+        return Timing("pipeline", (1, 1, 1, 1, 1))
 
 
 @dataclass(frozen=True, slots=True)

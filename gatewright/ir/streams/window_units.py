@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from gatewright.ir.streams.geometry import Axis, Columns
 from gatewright.ir.streams.network import Component, Timing
 from gatewright.ir.streams.units import Phase, merge_runs
 
@@ -48,6 +49,43 @@ class LineBuffer(Component):
             is_input = int(line < self.lines)
             completes = line >= first and (line - first) % self.stride == 0
             phases.append((self.beats, is_input, is_input, int(completes)))
+        return Timing("pipeline", (1, *merge_runs(phases)))
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnWindow(Component):
+    """``gw_column_window``: the windows of several neighbouring ``columns`` of every line, side by side.
+
+    ``lines`` lines make a sample; a pixel of them has ``rows`` times ``channels`` elements. ``fill`` is the code of
+    padding.
+    """
+
+    columns: Columns = field(default_factory=lambda: Columns(Axis(1), 1))
+    lines: int = 1
+    rows: int = 1
+    channels: int = 1
+    fill: int = 0
+
+    @property
+    def held(self) -> int:
+        """Beats in registers."""
+        return self.columns.before + self.columns.after + 1
+
+    @property
+    def tail(self) -> int:
+        """Pixels of a line's last beat."""
+        return self.columns.axis.size - (self.columns.beats_in - 1) * self.columns.pixels
+
+    @property
+    def timing(self) -> Timing:
+        plan = self.columns
+        phases: list[Phase] = []
+        for line in range(self.lines + 1):
+            for slot in range(plan.slots if line < self.lines else plan.flush):
+                takes = int(line < self.lines and slot < plan.beats_in)
+                begin = slot - plan.after
+                emits = begin < plan.beats_out if begin >= 0 else line > 0 and begin + plan.slots < plan.beats_out
+                phases.append((1, takes, takes, int(emits)))
         return Timing("pipeline", (1, *merge_runs(phases)))
 
 
