@@ -26,6 +26,14 @@ def _branches(x: Tensor, one: nn.Module, two: nn.Module) -> Tensor:
     return torch.cat([one(x), F.max_pool2d(x, 3, 1, 1), two(x)], 1)
 
 
+def _shuffled(x: Tensor, conv: nn.Module) -> Tensor:
+    return nn.ChannelShuffle(2)(torch.cat([x, F.relu(conv(x))], 1)) * 0.5
+
+
+def _transposed(x: Tensor, first: nn.Module, second: nn.Module) -> Tensor:
+    return second(F.relu(first(x)).transpose(2, 3))
+
+
 def _excited(x: Tensor, conv: nn.Module, gate: nn.Module) -> Tensor:
     y = F.relu(conv(x))
     return y * F.hardsigmoid(gate(F.adaptive_avg_pool2d(y, 1)))
@@ -77,6 +85,8 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
         (2, 4, 6),
         16,
     ),
+    "transposed blocks": (lambda: Wrapped(_transposed, nn.Linear(3, 3), nn.Linear(2, 2)), (6, 2, 3), 3),
+    "channel shuffle": (lambda: Wrapped(_shuffled, nn.Conv2d(2, 2, 1)), (2, 4, 6), 12),
     "broadcast along either axis": (lambda: Wrapped(_of_columns, nn.Conv2d(2, 3, 1)), (2, 4, 6), 12),
 }
 

@@ -354,9 +354,11 @@ def _permute(op: Permute, lowering: Lowering, node: Node) -> None:
     if lanes < needed or (lanes < block and offered >= block):
         inner = value.shape[leading:]
         order = np.arange(block).reshape(inner).transpose([axis - leading for axis in op.order[leading:]]).ravel()
-        channel = lowering.take(value, blocks, block, block)
-        layout = Layout(blocks, block, block)
-        _rewire(lowering, node, [channel], layout, tuple((0, int(each)) for each in order))
+        shape = (*value.shape[:leading], block)
+        layout = Layout.of(shape, max(block, Layout.fewest_lanes(shape, lowering.folding.interval)))
+        starts = range(0, layout.lanes, block)
+        wires = tuple((0, start + int(each)) for start in starts for each in order)
+        _rewire(lowering, node, [lowering.take_as(value, layout)], layout, wires)
         return
     rows, elements = (value.size // row, row) if keeps_last else (blocks, block)
     channel = lowering.take(value, rows, elements, lanes)
