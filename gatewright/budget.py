@@ -30,8 +30,8 @@ def excess(cost: Cost, budget: Mapping[str, float]) -> list[str]:
 
 REFINED = 64
 """Designs of a small graph that are tried beyond the one that bisection finds."""
-SMALL = 8
-"""Contractions of a small graph."""
+SMALL, SHORT = 8, 4096
+"""The most contractions of a small graph, and the cycles of its serial design: what is simulated in no time."""
 BEYOND = 2.0
 """So many times over the budget no faster design is tried: cost may fall a little as the interval does, not by that."""
 
@@ -70,7 +70,7 @@ def fastest_within(
             best, high = candidate, middle
         else:
             low = middle
-    if len(best.folding.forms) <= SMALL:
+    if len(best.folding.forms) <= SMALL and slowest <= SHORT:
         for plan in islice(faster(graph, target, high), REFINED):
             cost = estimate_network(plan.network)
             if excess(cost, {name: BEYOND * amount for name, amount in budget.items()}):
