@@ -12,6 +12,7 @@ import gatewright as gw
 from benchmarks.common import Row, at_least, at_most
 from examples.mlperf_tiny import FORMATS, prepared
 from gatewright.ir.streams.cost import estimate_network
+from gatewright.ir.streams.units import ContractUnit
 
 EIGHT_BITS = {"default": {"input": "fixed<8,6>", "weight": "fixed<8,6>", "bias": "fixed<8,6>"}}
 
@@ -34,6 +35,23 @@ def ideal_interval(design: gw.Design) -> int:
     """The most cycles that any layer needs: its multiplications over its multipliers."""
     folding = design.schedule.folding
     return max(-(-form.operations // folding.tiles[value].multipliers) for value, form in folding.forms.items())
+
+
+def weight_memory(design: gw.Design) -> int:
+    """Bits of the memories that hold weights: the words of every contraction's file times their width."""
+    network = design.schedule.network
+    bits = 0
+    for each in network.components:
+        if isinstance(each, ContractUnit):
+            words = design.hardware.files[f"{network.name}_{each.name}_weights.hex"].count("\n")
+            bits += words * each.inputs_per_beat * each.outputs_per_beat * each.weight_interval.width
+    return bits
+
+
+def weight_count(model: nn.Module) -> int:
+    """The weights of the convolutions and linear layers."""
+    layers = (nn.Conv2d, nn.Linear)
+    return sum(each.weight.numel() for each in model.modules() if isinstance(each, layers))
 
 
 def _small() -> Iterator[Row]:
@@ -95,6 +113,8 @@ def _network(name: str, interval: int, samples: int) -> Iterator[Row]:
     yield Row(f"{label}: interval", done, "cycles", "simulated", at_most(interval))
     yield Row(f"{label}: interval over ideal", done / ideal_interval(design), "", "simulated", at_most(1.05))
     yield Row(f"{label}: multipliers", design.schedule.folding.multipliers, "multipliers", "estimated")
+    over = weight_memory(design) / (weight_count(model) * 8)
+    yield Row(f"{label}: weight memory over parameters x 8 bits", over, "", "measured", at_most(1.1))
     used = design.synth("xcup") if (name, interval) in SYNTHESISED else None
     for resource in ("lut", "dsp", "bram"):
         yield Row(

