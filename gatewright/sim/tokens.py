@@ -214,7 +214,7 @@ class TokenRun:
 
     def until_steady(self) -> TokenResult:
         """Go on for as many samples as the steady state needs: see :func:`simulate_tokens`."""
-        count = FEWEST_SAMPLES
+        count = max(FEWEST_SAMPLES, self.samples)
         while True:
             result = self.until(count)
             intervals = np.diff(self.ends, axis=1)

@@ -125,9 +125,11 @@ def first_mismatch(
 
     Simulates again; the order is that of the data flow.
     """
-    expected: dict[Value, IntegerArray] = {}
-    golden.evaluate(graph, codes, expected.__setitem__)
-    expected |= dict(zip(graph.inputs, codes, strict=True))
+    samples = int(np.shape(codes[0])[0])
+    expected = {
+        value: np.reshape(array, (samples, *value.shape)) for value, array in zip(graph.inputs, codes, strict=True)
+    }
+    golden.evaluate(graph, list(expected.values()), expected.__setitem__)
     taps = [
         channel
         for channel in network.channels()
@@ -135,7 +137,6 @@ def first_mismatch(
     ]
     simulator = build_simulator(hardware, network, taps)
     result = run(simulator, network, codes, stalls, seed).result
-    samples = int(np.shape(codes[0])[0])
     for channel in taps:
         found = from_words(result.streams[f"tap_{channel.name}"].words, channel)
         wanted = np.broadcast_to(expected[channel.value], (samples, *channel.value.shape)).reshape(samples, -1)

@@ -63,6 +63,20 @@ def test_a_planted_fault_is_found_and_named(mlp: gw.Design) -> None:
     assert "sample" in str(caught.value)
 
 
+def test_a_fault_behind_an_image_of_one_position_is_named() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(3, 3, 1, 1)
+    design = gw.compile(torch.nn.Conv2d(3, 2, 1).eval(), (x[:1],), formats="fixed<6,3>")
+    files = dict(design.hardware.files)
+    name = next(name for name in files if name.endswith("weights.hex"))
+    first = files[name].splitlines()[0]
+    files[name] = files[name].replace(first, f"{int(first, 16) ^ 1:0{len(first)}x}", 1)
+    object.__setattr__(design.hardware, "files", files)
+    with pytest.raises(gw.MismatchError) as caught:
+        design.verify(x)
+    assert "hardware and golden model differ first in" in str(caught.value)
+
+
 def test_fps_and_budget() -> None:
     model, example, batches = make_mlp()
     options = {"formats": "fixed<8,auto>", "calibration": batches}

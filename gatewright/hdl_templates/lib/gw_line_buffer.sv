@@ -144,6 +144,8 @@ module gw_line_buffer #(
 
       if (Back == 0) begin : gen_newest
         assign covered[tap] = real_line;
+      end else if (Back >= Total) begin : gen_never
+        assign covered[tap] = 1'b0;
       end else if (Back + Lines >= Total) begin : gen_begun
         assign covered[tap] = line_q >= LineWidth'(Back);
       end else begin : gen_between
