@@ -38,6 +38,7 @@ def reference_attention(query: Tensor, keys: Tensor, values: Tensor, causal: boo
 
 
 @torch.library.custom_op("gatewright::attention", mutates_args=())
+@device.on_its_device
 def _attention(query: Tensor, keys: Tensor, values: Tensor, causal: bool, scale: float) -> Tensor:
     device.record("attention", query)
     if device.uses_kernel(query):
@@ -63,7 +64,7 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     with torch.enable_grad():
         leaves = [each.detach().requires_grad_() for each in (query, keys, values)]
         wide = [leaves[0], leaves[1].repeat_interleave(group, 1), leaves[2].repeat_interleave(group, 1)]
-        causal = ctx.causal and query.shape[2] == keys.shape[2]
+        causal = bool(ctx.causal and query.shape[2] == keys.shape[2])
         mask = None
         if ctx.causal and not causal:
             visible = torch.ones(query.shape[2], keys.shape[2], dtype=torch.bool, device=query.device)
@@ -99,6 +100,7 @@ def attention(query: Tensor, keys: Tensor, values: Tensor, causal: bool = False,
 
 
 @torch.library.custom_op("gatewright::attention_decode", mutates_args=())
+@device.on_its_device
 def _attention_decode(
     query: Tensor, key_codes: Tensor, key_scales: Tensor, value_codes: Tensor, value_scales: Tensor, form: str,
     length: int, scale: float,
@@ -108,8 +110,9 @@ def _attention_decode(
         from gatewright.kernels import attention_decode_cuda
         from gatewright.kernels.attention_decode_triton import launch_attention_decode
 
-        keys, values = (key_codes, key_scales), (value_codes, value_scales)
-        if attention_decode_cuda.serves(query, key_codes, value_codes, form):
+        keys = device.aligned(key_codes), device.aligned(key_scales)
+        values = device.aligned(value_codes), device.aligned(value_scales)
+        if attention_decode_cuda.serves(query, keys[0], values[0], form):
             return attention_decode_cuda.launch_attention_decode(query, keys, values, length, scale)
         return launch_attention_decode(query, keys, values, form, length, scale)
     keys_plain = dequantize(key_codes[:, :, :length], key_scales[:, :, :length], form, torch.float32)

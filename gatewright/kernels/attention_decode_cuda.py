@@ -30,7 +30,7 @@ def launch_attention_decode(
     """query [B, H, 128]; keys and values: codes [B, G, S, 128] and scales [B, G, S, 4], contiguous."""
     batch, heads, _ = query.shape
     shared, capacity = keys[0].shape[1], keys[0].shape[2]
-    query = query.contiguous()
+    query = device.aligned(query)
     out = torch.empty_like(query)
     if query.numel() == 0:
         return out

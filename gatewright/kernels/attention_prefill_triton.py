@@ -177,9 +177,16 @@ def attention_prefill_kernel(
     tl.store(out + head * (QUERIES * DEPTH) + offsets, result, mask=row[:, None] < QUERIES)
 
 
+MOST_HEADS = 65535
+"""The grid's second axis; more heads (of all batches) take several launches."""
+
+
 def launch_attention_prefill(query: Tensor, keys: Tensor, values: Tensor, causal: bool, scale: float) -> Tensor:
     """query [B, H, Q, D]; keys and values [B, G, S, D]; the arguments are checked already."""
     batch, heads, queries, depth = query.shape
+    if batch * heads > MOST_HEADS and batch > 1:
+        parts = [each.split(max(1, MOST_HEADS // heads)) for each in (query, keys, values)]
+        return torch.cat([launch_attention_prefill(*part, causal, scale) for part in zip(*parts, strict=True)])
     shared, length = keys.shape[1], keys.shape[2]
     query, keys, values = query.contiguous(), keys.contiguous(), values.contiguous()
     out = torch.empty_like(query)

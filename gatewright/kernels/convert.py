@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gatewright.diagnostics import error
 from gatewright.kernels import device
 from gatewright.kernels.arguments import check_axis, check_blocks, check_dtype, check_float
 from gatewright.kernels.formats import (
@@ -22,6 +23,7 @@ from gatewright.kernels.formats import (
 
 
 @torch.library.custom_op("gatewright::quantize", mutates_args=())
+@device.on_its_device
 def _quantize(values: Tensor, form: str, axis: int) -> tuple[Tensor, Tensor]:
     found = block_format(form)
     padding = -values.shape[axis] % found.size
@@ -47,6 +49,7 @@ def _(values: Tensor, form: str, axis: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.library.custom_op("gatewright::dequantize", mutates_args=())
+@device.on_its_device
 def _dequantize(codes: Tensor, scales: Tensor, form: str, dtype: torch.dtype, axis: int) -> Tensor:
     found = block_format(form)
     device.record("dequantize", codes)
@@ -92,8 +95,10 @@ def dequantize(
     """
     found = block_format(form)
     axis = check_axis(axis, codes.ndim)
-    check_blocks(codes, scales, found, axis, ("codes", "scales"))
+    whole = check_blocks(codes, scales, found, axis, ("codes", "scales"))
     check_dtype("dtype", torch.empty(0, dtype=dtype), FLOATS)
+    if length is not None and not 0 <= length <= whole:
+        raise error("GW0505", f"`length` is {length}, `codes` holds {whole} elements along axis {axis}")
     out = _dequantize(codes, scales, found.name, dtype, axis)
     return out if length is None else out.narrow(axis, 0, length)
 

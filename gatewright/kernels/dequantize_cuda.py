@@ -18,7 +18,7 @@ def serves(codes: Tensor, form: BlockFormat, dtype: torch.dtype, axis: int) -> b
 
 def launch_dequantize(codes: Tensor, scales: Tensor) -> Tensor:
     """Dequantise along the last axis; the arguments are checked already."""
-    codes, scales = codes.contiguous(), scales.contiguous()
+    codes, scales = device.aligned(codes), device.aligned(scales)
     out = torch.empty(codes.shape, dtype=torch.bfloat16, device=codes.device)
     blocks = out.numel() // 32
 

@@ -76,6 +76,7 @@ def dequantize_columns_kernel(
     scales,
     out,
     columns,
+    blocks,
     FORMAT: tl.constexpr,
     COLUMNS: tl.constexpr,
     DTYPE: tl.constexpr,
@@ -86,9 +87,9 @@ def dequantize_columns_kernel(
     BITS: tl.constexpr = code_bits(FORMAT)
     LANES: tl.constexpr = 1 if BITS == 8 else (2 if BITS == 4 else 4)  # elements that share bytes
     BYTES: tl.constexpr = LANES * BITS // 8
-    # The blocks go on the grid's first axis, which alone is longer than 65,535.
-    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    block = tl.program_id(0).to(tl.int64)
+    # One axis: the grid's others end at 65,535.
+    column = tl.program_id(0) // blocks * COLUMNS + tl.arange(0, COLUMNS)
+    block = (tl.program_id(0) % blocks).to(tl.int64)
     inside = column < columns
     scale = decode_scale(tl.load(scales + block * columns + column, mask=inside, other=127), FORMAT, NATIVE)
     group = block * (SIZE // LANES) + tl.arange(0, SIZE // LANES)
@@ -112,7 +113,7 @@ def launch_dequantize(codes: Tensor, scales: Tensor, form: BlockFormat, dtype: t
     """Dequantise along ``axis`` (counted from the front); the arguments are checked already."""
     shape = list(codes.shape)
     shape[axis] = form.unpacked(shape[axis])
-    codes, scales = codes.contiguous(), scales.contiguous()
+    codes, scales = device.aligned(codes), device.aligned(scales)
     out = torch.empty(shape, dtype=dtype, device=codes.device)
     if out.numel() == 0:
         return out
@@ -144,6 +145,6 @@ def launch_dequantize(codes: Tensor, scales: Tensor, form: BlockFormat, dtype: t
         columns *= size
     outer_blocks = out.numel() // form.size // columns  # the outer dimensions just continue the rows
     width = min(512, device.next_power(columns))
-    grid = (outer_blocks, device.ceil_div(columns, width))
-    dequantize_columns_kernel[grid](codes, scales, out, columns, COLUMNS=width, num_warps=8, **common)
+    grid = (outer_blocks * device.ceil_div(columns, width),)
+    dequantize_columns_kernel[grid](codes, scales, out, columns, outer_blocks, COLUMNS=width, num_warps=8, **common)
     return out

@@ -11,14 +11,19 @@ import importlib.metadata
 import importlib.util
 import os
 from collections import Counter
-from functools import cache
-from typing import Any
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache, wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None  # a CPU machine without it has the reference path
+
+ALIGNMENT = 16
+"""Bytes of the widest load; PyTorch allocates on such boundaries, a view may start anywhere."""
 
 LAUNCHES: Counter[tuple[str, str]] = Counter()
 INTERPRET = HAS_TRITON and os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes")
@@ -35,6 +40,36 @@ def record(kernel: str, value: Tensor) -> None:
     if not uses_kernel(value):
         where = "reference"
     LAUNCHES[kernel, where] += 1
+
+
+def current(where: torch.device) -> AbstractContextManager[object]:
+    """Makes the GPU ``where`` the current one, which is where kernels are launched; nothing to do elsewhere."""
+    if where.type != "cuda" or where.index == torch.cuda.current_device():
+        return nullcontext()
+    return torch.cuda.device(where)
+
+
+Rest = ParamSpec("Rest")
+Result = TypeVar("Result")
+
+
+def on_its_device(
+    function: Callable[Concatenate[Tensor, Rest], Result],
+) -> Callable[Concatenate[Tensor, Rest], Result]:
+    """``function`` with its first tensor's GPU as the current one."""
+
+    @wraps(function)
+    def run(first: Tensor, *rest: Rest.args, **named: Rest.kwargs) -> Result:
+        with current(first.device):
+            return function(first, *rest, **named)
+
+    return run
+
+
+def aligned(value: Tensor) -> Tensor:
+    """``value`` contiguous from a 16-byte boundary, for loads of several elements; a copy where it is not."""
+    value = value.contiguous()
+    return value.clone() if value.data_ptr() % ALIGNMENT else value
 
 
 def native() -> bool:
@@ -61,8 +96,8 @@ _settled: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 def settled(codes: Tensor, scales: Tensor) -> int:
     """1 if an earlier launch has read these weights, unchanged since: a launch may fetch them early."""
-    if not (codes.is_contiguous() and scales.is_contiguous()):
-        return 0
+    if any(not each.is_contiguous() or each.data_ptr() % ALIGNMENT or each.is_inference() for each in (codes, scales)):
+        return 0  # a launch reads copies of them, or nobody knows whether they have changed
     known = True
     for each in (codes, scales):
         version: int = each._version

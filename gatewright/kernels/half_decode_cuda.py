@@ -34,8 +34,8 @@ def launch_half_decode(
     rows, depth = x.shape
     columns = codes.shape[0]
     overlap = device.settled(codes, scales)
-    x, codes, scales = x.contiguous(), codes.contiguous(), scales.contiguous()
-    bias = None if bias is None else bias.contiguous().to(torch.bfloat16)
+    x, codes, scales = (device.aligned(each) for each in (x, codes, scales))
+    bias = None if bias is None else device.aligned(bias.to(torch.bfloat16))
     out = torch.empty((rows, columns), dtype=torch.bfloat16, device=x.device)
     if columns == 0:
         return out

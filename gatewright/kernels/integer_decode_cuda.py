@@ -60,8 +60,8 @@ def launch_integer_decode(
     depth = x.shape[1]
     columns = codes.shape[0]
     overlap = device.settled(codes, scales)
-    x, codes, scales = x.contiguous(), codes.contiguous(), scales.contiguous()
-    bias = None if bias is None else bias.contiguous().to(torch.bfloat16)
+    x, codes, scales = (device.aligned(each) for each in (x, codes, scales))
+    bias = None if bias is None else device.aligned(bias.to(torch.bfloat16))
     out = torch.empty((1, columns), dtype=torch.bfloat16, device=x.device)
     if columns == 0:
         return out

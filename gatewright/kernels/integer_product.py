@@ -6,6 +6,8 @@ named rounding and limits the result with the named overflow, as the integer gol
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -75,13 +77,14 @@ def reference_integer_linear(
 
 
 @torch.library.custom_op("gatewright::integer_linear", mutates_args=())
+@device.on_its_device
 def _integer_linear(
     x: Tensor, weights: Tensor, bias: Tensor | None, relu: bool, shift: int, rounding: str, overflow: str, width: int,
     signed: bool,
 ) -> Tensor:  # fmt: skip
     device.record("integer_linear", x)
     dtype = code_dtype(width, signed)
-    rows = x.reshape(-1, x.shape[-1])
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     shape = (*x.shape[:-1], weights.shape[0])
     if device.uses_kernel(x):
         from gatewright.kernels.integer_product_triton import launch_integer_product

@@ -7,6 +7,7 @@ the weights once and use the library's product, which costs the decoding's 5% at
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -63,12 +64,13 @@ def reference_linear(
 
 
 @torch.library.custom_op("gatewright::linear", mutates_args=())
+@device.on_its_device
 def _linear(x: Tensor, codes: Tensor, scales: Tensor, form: str, bias: Tensor | None, activation: str) -> Tensor:
-    rows = x.reshape(-1, x.shape[-1])
-    device.record("linear_" + form, x)
     depth = x.shape[-1]
+    rows = x.reshape(math.prod(x.shape[:-1]), depth)
+    device.record("linear_" + form, x)
     shape = (*x.shape[:-1], codes.shape[0])
-    if not device.uses_kernel(x):
+    if not device.uses_kernel(x) or not depth:
         return reference_linear(x, codes, scales, form, bias, activation).to(x.dtype)
     from gatewright.kernels import decode_product_cuda, half_decode_cuda, integer_decode_cuda
     from gatewright.kernels.block_product_triton import launch_block_product
@@ -147,6 +149,9 @@ def block_product(x: tuple[Tensor, Tensor], weights: tuple[Tensor, Tensor], form
     for name, (codes, scales) in (("x", x), ("weights", weights)):
         check_shape(f"{name}[0]", codes, (None, None), "operands are [rows, packed K]")
         check_blocks(codes, scales, found, 1, (f"{name}[0]", f"{name}[1]"))
+    packed = weights[0].shape[1]
+    check_shape("x[0]", x[0], (None, packed), f"the weights have K = {found.unpacked(packed)}")
+    check_devices(**{"x[0]": x[0], "weights[0]": weights[0]})
     return block_linear(dequantize(*x, found.name), *weights, found.name)
 
 
@@ -161,6 +166,7 @@ def group_linear(
     check_float("x", x)
     check_float("scales", scales)
     check_dtype("codes", codes, (torch.int8, torch.uint8) if bits == 4 else (torch.int8,))
+    check_shape("codes", codes, (None, None), "weights are [N, packed K]")
     check_shape("scales", scales, (codes.shape[0], None), "one row of scales for each row of weights")
     length = codes.shape[1] * 8 // bits
     check_shape("x", x, [*x.shape[:-1], length], f"the weights have K = {length}")
@@ -171,6 +177,7 @@ def group_linear(
             f"`scales` has {scales.shape[1]} groups for K = {length}",
             help="use groups of 16, 32, 64 or 128 that divide K",
         )
+    check_devices(codes=codes, scales=scales)
     _check_rest(x, codes, bias, activation)
     return _linear(x, codes, scales, f"int{bits}", bias, activation)
 

@@ -108,15 +108,16 @@ def quantize_fp4_kernel(values, codes, scales, blocks, ROWS: tl.constexpr):
 
 @triton.jit
 def quantize_columns_kernel(
-    values, codes, scales, columns, FORMAT: tl.constexpr, COLUMNS: tl.constexpr, NATIVE: tl.constexpr
+    values, codes, scales, columns, blocks, FORMAT: tl.constexpr, COLUMNS: tl.constexpr, NATIVE: tl.constexpr
 ):
     """One tile of a block by COLUMNS columns, the blocks running down the rows of a matrix [K, columns]."""
     SIZE: tl.constexpr = block_size(FORMAT)
     BITS: tl.constexpr = code_bits(FORMAT)
     LANES: tl.constexpr = 1 if BITS == 8 else (2 if BITS == 4 else 4)
     BYTES: tl.constexpr = LANES * BITS // 8
-    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    block = tl.program_id(0).to(tl.int64)
+    # One axis: the grid's others end at 65,535.
+    column = tl.program_id(0) // blocks * COLUMNS + tl.arange(0, COLUMNS)
+    block = (tl.program_id(0) % blocks).to(tl.int64)
     inside = column < columns
     place = (block * SIZE + tl.arange(0, SIZE))[:, None] * columns + column[None, :]
     raw = tl.load(values + place, mask=inside[None, :], other=0.0)
@@ -139,7 +140,7 @@ def quantize_columns_kernel(
 def launch_quantize(values: Tensor, form: BlockFormat, axis: int) -> tuple[Tensor, Tensor]:
     """Quantise along ``axis`` (counted from the front, a whole number of blocks long), checked already."""
     shape = list(values.shape)
-    values = values.contiguous()
+    values = device.aligned(values)
     code_shape, scale_shape = list(shape), list(shape)
     code_shape[axis] = form.packed(shape[axis])
     scale_shape[axis] = shape[axis] // form.size
@@ -174,6 +175,6 @@ def launch_quantize(values: Tensor, form: BlockFormat, axis: int) -> tuple[Tenso
         columns *= size
     blocks = values.numel() // form.size // columns
     width = min(128, device.next_power(columns))
-    grid = (blocks, device.ceil_div(columns, width))
-    quantize_columns_kernel[grid](values, codes, scales, columns, COLUMNS=width, num_warps=4, **common)
+    grid = (blocks * device.ceil_div(columns, width),)
+    quantize_columns_kernel[grid](values, codes, scales, columns, blocks, COLUMNS=width, num_warps=4, **common)
     return codes, scales

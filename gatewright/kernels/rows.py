@@ -35,7 +35,7 @@ def _outputs(values: Tensor, form: BlockFormat | None) -> tuple[Tensor, Tensor]:
 def _finish(result: Tensor, values: Tensor, form: BlockFormat | None) -> tuple[Tensor, Tensor]:
     """A reference path's float32 result in the output format."""
     if form is None:
-        return result.to(values.dtype), values.new_empty(0, dtype=torch.uint8)
+        return result.to(values.dtype).contiguous(), values.new_empty(0, dtype=torch.uint8)
     return quantize_reference(result, form)
 
 
@@ -59,16 +59,17 @@ def reference_gates(values: Tensor, other: Tensor | None, kind: str) -> Tensor:
 
 
 @torch.library.custom_op("gatewright::rows", mutates_args=())
+@device.on_its_device
 def _rows(
     values: Tensor, weight: Tensor | None, bias: Tensor | None, kind: str, epsilon: float, output: str
 ) -> tuple[Tensor, Tensor]:
     form = block_format(output) if output else None
-    device.record(kind, values)
     if device.uses_kernel(values):
         from gatewright.kernels import rows_cuda
         from gatewright.kernels.rows_triton import launch_rows, row_limit
 
         if row_limit(values):
+            device.record(kind, values)
             out, scales = _outputs(values, form)
             gain = None if weight is None else weight.contiguous()
             shift = None if bias is None else bias.contiguous()
@@ -78,6 +79,7 @@ def _rows(
             else:
                 launch_rows(ROW_KINDS.index(kind), values, gain, shift, epsilon, out, scales, form)
             return out, scales
+    device.LAUNCHES[kind, "reference"] += 1
     return _finish(reference_rows(values, weight, bias, kind, epsilon), values, form)
 
 
@@ -108,6 +110,7 @@ _rows.register_autograd(_rows_backward, setup_context=_save_rows)
 
 
 @torch.library.custom_op("gatewright::gates", mutates_args=())
+@device.on_its_device
 def _gates(values: Tensor, other: Tensor | None, kind: str, output: str) -> tuple[Tensor, Tensor]:
     form = block_format(output) if output else None
     device.record(kind, values)
@@ -145,15 +148,22 @@ def _gates_backward(context: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor |
 _gates.register_autograd(_gates_backward, setup_context=_save_gates)
 
 
-def _check_output(values: Tensor, output: str) -> str:
+def _check_rows(name: str, values: Tensor) -> None:
+    """GW0505 unless ``values`` has a last axis."""
+    if not values.ndim:
+        raise error("GW0505", f"`{name}` has shape (), expected at least one axis", help=f"pass `{name}.reshape(1)`")
+
+
+def _check_output(name: str, values: Tensor, output: str) -> str:
     """The output format's full name; GW0505 if a row is no whole number of its blocks."""
     if not output:
         return ""
+    _check_rows(name, values)
     form = block_format(output)
     if values.shape[-1] % form.size:
         raise error(
             "GW0505",
-            f"the last axis of `values` has {values.shape[-1]} elements, no multiple of {form.name}'s {form.size}",
+            f"the last axis of `{name}` has {values.shape[-1]} elements, no multiple of {form.name}'s {form.size}",
             help="pad the axis, or leave `output` out and quantise the result",
         )
     return form.name
@@ -166,7 +176,8 @@ def _result(pair: tuple[Tensor, Tensor], output: str) -> Tensor | tuple[Tensor, 
 def softmax(values: Tensor, output: str = "") -> Tensor | tuple[Tensor, Tensor]:
     """Softmax along the last axis. Errors: GW0501 format, GW0502 type, GW0505 shape."""
     check_float("values", values)
-    return _result(_rows(values, None, None, "softmax", 0.0, _check_output(values, output)), output)
+    _check_rows("values", values)
+    return _result(_rows(values, None, None, "softmax", 0.0, _check_output("values", values, output)), output)
 
 
 def layer_norm(
@@ -191,12 +202,14 @@ def _norm(
     kind: str, values: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float, output: str
 ) -> Tensor | tuple[Tensor, Tensor]:
     check_float("values", values)
+    _check_rows("values", values)
+    form = _check_output("values", values, output)
     for name, each in (("weight", weight), ("bias", bias)):
         if each is not None:
             check_float(name, each)
             check_shape(name, each, [values.shape[-1]], "one element for each of the last axis")
     check_devices(values=values, weight=weight, bias=bias)
-    return _result(_rows(values, weight, bias, kind, epsilon, _check_output(values, output)), output)
+    return _result(_rows(values, weight, bias, kind, epsilon, form), output)
 
 
 def gelu(values: Tensor, approximate: str = "none", output: str = "") -> Tensor | tuple[Tensor, Tensor]:
@@ -204,7 +217,7 @@ def gelu(values: Tensor, approximate: str = "none", output: str = "") -> Tensor 
     check_float("values", values)
     check_choice("approximate", approximate, ("none", "tanh"))
     kind = "gelu_tanh" if approximate == "tanh" else "gelu"
-    return _result(_gates(values, None, kind, _check_output(values, output)), output)
+    return _result(_gates(values, None, kind, _check_output("values", values, output)), output)
 
 
 def silu_gate(gate: Tensor, up: Tensor, output: str = "") -> Tensor | tuple[Tensor, Tensor]:
@@ -213,4 +226,4 @@ def silu_gate(gate: Tensor, up: Tensor, output: str = "") -> Tensor | tuple[Tens
     check_float("up", up)
     check_shape("up", up, list(gate.shape), "`gate` and `up` are multiplied element by element")
     check_devices(gate=gate, up=up)
-    return _result(_gates(gate, up, "silu_gate", _check_output(gate, output)), output)
+    return _result(_gates(gate, up, "silu_gate", _check_output("gate", gate, output)), output)

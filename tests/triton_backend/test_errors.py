@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+from gatewright.backends.triton.golden import real_tensors
 from gatewright.backends.triton.program import Program
 from gatewright.diagnostics import GatewrightError
 from gatewright.ir.builder import Builder
@@ -57,3 +59,16 @@ def test_no_kernel_runs_on_a_plain_cpu(program: Program, monkeypatch: pytest.Mon
 def test_an_empty_batch(program: Program, where: torch.device) -> None:
     (found,) = program(codes(where, 0, 4), codes(where, 0, 4))
     assert found.shape == (0, 4)
+
+
+def test_reals_are_refused_as_on_the_host(where: torch.device) -> None:
+    x = torch.randn(3, 4, device=where)
+    found = real_tensors(["left", "right"], [x, np.ones((3, 4))], [False, False])
+    assert found[0] is x and torch.equal(found[1].cpu(), torch.ones(3, 4, dtype=torch.float64))
+    broken = x.clone()
+    broken[2, 1] = torch.nan
+    assert torch.equal(real_tensors(["right"], [broken], [True])[0].isnan(), broken.isnan())
+    for given in (broken, x.to(torch.complex64), x.to_sparse(), object(), None):
+        with pytest.raises(GatewrightError, match="right") as caught:
+            real_tensors(["left", "right"], [x, given], [False, False])
+        assert caught.value.code == "GW0903"

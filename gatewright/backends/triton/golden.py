@@ -12,7 +12,7 @@ from gatewright.backends.torch.cast import block_codec
 from gatewright.backends.triton.convert import EncodeKernel, decode
 from gatewright.backends.triton.load import HEADER
 from gatewright.backends.triton.program import Codes, Program
-from gatewright.diagnostics import Collector
+from gatewright.diagnostics import Collector, error
 from gatewright.ir.block_values import block_shape
 from gatewright.ir.formats import Block, ScalarFormat
 from gatewright.ir.graph import Graph
@@ -20,6 +20,7 @@ from gatewright.ir.ops.permute import Permute
 from gatewright.ir.ops.reshape import Reshape
 from gatewright.ir.transforms.legalise import Legalised, PortCast, input_casts
 from gatewright.ir.types import Value
+from gatewright.kernels import device
 from gatewright.kernels.arguments import check_devices, check_shape
 
 
@@ -49,7 +50,8 @@ class GoldenProgram:
             check_shape(value.name, given, [inputs[0].shape[0] if inputs[0].ndim else None, *value.shape],
                         "the batch comes first; the other axes are those of the example")  # fmt: skip
         where = inputs[0].device
-        found = self.program(*self.encode(inputs))
+        with device.current(where):
+            found = self.program(*self.encode(inputs))
         return tuple(decode(codes, _scalar(value), where) for value, codes in zip(self.outputs, found, strict=True))
 
     def encode(self, inputs: Sequence[Tensor]) -> list[Codes]:
@@ -92,6 +94,32 @@ def _scalar(value: Value) -> ScalarFormat:
     return value.format
 
 
-def as_tensors(inputs: Sequence[object], where: torch.device) -> list[Tensor]:
-    """Inputs beside a tensor on the GPU: arrays and numbers go there, tensors stay where they are."""
-    return [each if isinstance(each, Tensor) else torch.from_numpy(np.asarray(each)).to(where) for each in inputs]
+def real_tensors(names: Sequence[str], inputs: Sequence[object], have_nan: Sequence[bool]) -> list[Tensor]:
+    """Inputs as tensors: arrays and numbers go to the GPU of the tensors beside them, tensors stay where they are.
+
+    Raises GW0903, as the golden model on the host does, for what is not real, and for NaN where the port's
+    format has no code for it (``have_nan`` False); a CUDA graph that is being captured cannot ask for the latter.
+    """
+    where = next((each.device for each in inputs if isinstance(each, Tensor) and each.is_cuda), None)
+    found: list[Tensor] = []
+    for name, given, has_nan in zip(names, inputs, have_nan, strict=True):
+        try:
+            value = given if isinstance(given, Tensor) else torch.from_numpy(np.asarray(given)).to(where)
+        except TypeError:
+            value = None
+        if value is None or value.is_complex() or value.layout is not torch.strided:
+            kind = type(given).__name__ if value is None else "tensor of another layout or of complex numbers"
+            raise error(
+                "GW0903",
+                f"input {name} is a {kind}",
+                help="pass a dense tensor of real numbers, with the batch leading",
+            )
+        checked = value.is_floating_point() and not has_nan and value.numel()
+        captured = value.is_cuda and torch.cuda.is_current_stream_capturing()
+        if checked and not captured and bool(value.amax().isnan()):
+            raise error(
+                "GW0903", f"input {name} holds NaN", note="its format has no code for it",
+                help="replace or leave out such samples",
+            )  # fmt: skip
+        found.append(value)
+    return found

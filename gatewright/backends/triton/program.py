@@ -78,6 +78,10 @@ class Program:
         or the devices differ, GW0505 for other shapes than the graph's.
         """
         where, batch = self._check(codes)
+        with device.current(where):
+            return self._run(codes, where, batch)
+
+    def _run(self, codes: Sequence[Codes], where: torch.device, batch: int) -> list[Codes]:
         held: dict[Value, Held | IntegerArray] = {}
         for value, given in zip(self.graph.inputs, codes, strict=True):
             held[value] = Held((given,)) if isinstance(given, Tensor) else given

@@ -1,0 +1,178 @@
+"""Views from anywhere in memory, empty sums, missing axes, wrong devices: taken, or refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gatewright.diagnostics import GatewrightError
+from gatewright.kernels import attention, autotune, convert, cuda_build, device, integer_product, product, rows
+from gatewright.kernels.formats import FORMATS, quantize_reference
+
+
+def shifted(value: torch.Tensor) -> torch.Tensor:
+    """The same values, contiguous, one element behind a 16-byte boundary."""
+    room = torch.empty(value.numel() + 1, dtype=value.dtype, device=value.device)
+    view = room[1:].view(value.shape)
+    assert view.is_contiguous() and view.data_ptr() % 16
+    return view.copy_(value)
+
+
+def test_views_that_start_anywhere(where: str) -> None:
+    """Slices of a flat buffer: contiguous, and not where a load of several elements may start."""
+    x = torch.randn(3, 256, device=where).bfloat16()
+    assert device.aligned(x) is x and device.aligned(shifted(x)).data_ptr() % 16 == 0
+    for name in FORMATS:
+        codes, scales = convert.quantize(shifted(x), name)
+        plain = convert.quantize(x, name)
+        assert torch.equal(codes, plain[0]) and torch.equal(scales, plain[1])
+        found = convert.dequantize(shifted(codes), shifted(scales), name)
+        assert torch.equal(found, convert.dequantize(codes, scales, name))
+        found = product.block_linear(shifted(x), shifted(codes), shifted(scales), name)
+        assert torch.equal(found, product.block_linear(x, codes, scales, name))
+    q = torch.randn(1, 2, 128, device=where).bfloat16()
+    cache = convert.quantize(torch.randn(1, 2, 70, 128, device=where), "mxint8")
+    moved = tuple(shifted(each) for each in cache)
+    found = attention.attention_decode(shifted(q), moved, moved, "mxint8")  # type: ignore[arg-type]
+    assert torch.equal(found, attention.attention_decode(q, cache, cache, "mxint8"))
+
+
+def test_weights_whose_changes_nobody_counts_are_not_fetched_early() -> None:
+    codes, scales = convert.quantize(torch.randn(4, 64), "mxint8")
+    assert [device.settled(codes, scales) for _ in range(2)] == [0, 1]
+    codes.zero_()
+    assert [device.settled(codes, scales) for _ in range(2)] == [0, 1]
+    with torch.inference_mode():
+        codes, scales = convert.quantize(torch.randn(4, 64), "mxint8")
+    assert [device.settled(codes, scales) for _ in range(2)] == [0, 0]
+    codes, scales = convert.quantize(torch.randn(4, 64), "mxint8")
+    assert [device.settled(shifted(codes), scales) for _ in range(2)] == [0, 0]
+
+
+@pytest.mark.parametrize("name", ["mxint8", "mxfp6_e3m2", "nvfp4"])
+def test_first_axis_with_more_columns_than_a_tile(name: str, where: str) -> None:
+    x = torch.randn(2, 64, 700, device=where)
+    codes, scales = convert.quantize(x, name, 1)
+    expected = quantize_reference(x.cpu(), FORMATS[name], 1)
+    assert torch.equal(codes.cpu(), expected[0]) and torch.equal(scales.cpu(), expected[1])
+    turned = convert.quantize(x.transpose(1, 2), name)
+    back = convert.dequantize(codes, scales, name, axis=1)
+    assert torch.equal(back, convert.dequantize(*turned, name).transpose(1, 2))
+
+
+def test_more_heads_than_a_grid(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gatewright.kernels import attention_prefill_triton
+
+    q, k, v = torch.randn(3, 5, 2, 9, 32, device=where)
+    whole = attention.attention(q, k, v, causal=True)
+    monkeypatch.setattr(attention_prefill_triton, "MOST_HEADS", 4)
+    assert torch.equal(attention.attention(q, k, v, causal=True), whole)
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_empty_sums_are_zero(count: int, where: str) -> None:
+    bias = torch.tensor([1.0, -2.0], device=where)
+    x = torch.zeros(count, 0, device=where)
+    for name in FORMATS:
+        found = product.block_linear(x, *convert.quantize(x.new_zeros(2, 0), name), name, bias, "relu")
+        assert torch.equal(found, torch.tensor([1.0, 0.0], device=where).expand(count, 2))
+    codes = torch.zeros(2, 0, dtype=torch.int8, device=where)
+    found = integer_product.integer_linear(x.to(torch.int8), codes, bias.int(), shift=1, rounding="floor")
+    assert torch.equal(found, torch.tensor([0, -1], dtype=torch.int8, device=where).expand(count, 2))
+
+
+ERRORS: dict[str, tuple[str, str, Callable[..., Any]]] = {
+    "scales elsewhere": ("GW0503", "scales", lambda x, c, s: product.group_linear(x, c, x[:2, :1].to("meta"), 8)),
+    "flat codes": ("GW0505", "codes", lambda x, c, s: product.group_linear(x, c[0], x[:2, :1], 8)),
+    "too long": ("GW0505", "length", lambda x, c, s: convert.dequantize(c, s, "mxint8", length=65)),
+    "negative": ("GW0505", "length", lambda x, c, s: convert.dequantize(c, s, "mxint8", length=-1)),
+    "another K": (
+        "GW0505", "x.0.", lambda x, c, s: product.block_product((c[:, :32], s[:, :1]), (c, s), "mxint8")),
+    "no row": ("GW0505", "values", lambda x, c, s: rows.softmax(x[0, 0])),
+    "no row to norm": ("GW0505", "values", lambda x, c, s: rows.rms_norm(x[0, 0], x[0])),
+    "no row to cast": ("GW0505", "gate", lambda x, c, s: rows.silu_gate(x[0, 0], x[0, 0], "mxint8")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_errors_come_before_any_launch(case: str, where: str) -> None:
+    code, argument, call = ERRORS[case]
+    codes, scales = convert.quantize(torch.randn(2, 64, device=where), "mxint8")
+    before = device.LAUNCHES.copy()
+    with pytest.raises(GatewrightError, match=f"`{argument}`") as caught:
+        call(torch.zeros(4, 64, device=where), codes, scales)
+    assert caught.value.code == code
+    assert before == device.LAUNCHES
+
+
+def test_reference_results_lie_as_the_fakes_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "INTERPRET", False)
+    x = torch.randn(64, 3).t()
+    checks = ("test_schema", "test_faketensor")
+    for kind in ("gelu", "silu_gate"):
+        torch.library.opcheck(torch.ops.gatewright.gates.default, (x, x, kind, ""), test_utils=checks)
+    for kind in rows.ROW_KINDS:
+        torch.library.opcheck(torch.ops.gatewright.rows.default, (x, None, None, kind, 1e-6, ""), test_utils=checks)
+
+
+def test_attention_compiles_with_dynamic_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "INTERPRET", False)
+    q, k, v = (torch.randn(1, 2, 8, 32, requires_grad=True) for _ in range(3))
+    torch.library.opcheck(
+        torch.ops.gatewright.attention.default, (q, k, v, True, 0.2), test_utils="test_aot_dispatch_dynamic"
+    )
+
+
+def test_without_a_compiler_triton_serves(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from torch.utils import cpp_extension
+
+    monkeypatch.setenv("GATEWRIGHT_CACHE", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(cpp_extension, "CUDA_HOME", None)
+    with pytest.warns(UserWarning, match="dequantize_cuda.cu was not built .*Triton serves"):
+        assert cuda_build.library.__wrapped__("dequantize_cuda") is None
+
+
+class OnAGpu:
+    """What the autotuner asks of a tensor."""
+
+    is_cuda = True
+    device = "cuda:0"
+
+
+def test_tuning_is_kept_by_device_and_shape(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GATEWRIGHT_CACHE", str(tmp_path))
+    monkeypatch.setattr(device, "INTERPRET", False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: names[-1])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    times = {1: 3.0, 2: 1.0, 3: 2.0}
+    ran: list[int] = []
+
+    def milliseconds(call: Callable[[], None]) -> float:
+        call()
+        return times[ran[-1]]
+
+    monkeypatch.setattr(autotune, "_milliseconds", milliseconds)
+    names = ["one GPU"]
+    options = [{"tile": each} for each in (1, 2, 3)]
+
+    def choose(key: int) -> int:
+        run = lambda config: ran.append(config["tile"])  # noqa: E731
+        return autotune.choose("kernel", (key,), OnAGpu(), options[0], options, run)["tile"]  # type: ignore[arg-type]
+
+    assert choose(64) == 1 and not ran  # no search in a plain call
+    with autotune.autotuning():
+        assert choose(64) == 2 and ran == [1, 2, 3]
+    monkeypatch.setattr(autotune, "_loaded", [])  # as another process
+    assert choose(64) == 2 and choose(128) == 1
+    names.append("another GPU")
+    assert choose(64) == 1
+    autotune.cache_file().write_text("no JSON")
+    monkeypatch.setattr(autotune, "_loaded", [])
+    assert choose(64) == 1
