@@ -174,7 +174,8 @@ def launch_block_product(
     if small:
         default = {"BN": 64, "BK": 128, "SPLITS": splits, "num_warps": 4, "num_stages": 4}
     else:
-        default = {"BN": 128, "BK": 64, "SPLITS": 1, "num_warps": 8, "num_stages": 3}
+        deep = max(64, group)  # a step has whole groups
+        default = {"BN": 128, "BK": deep, "SPLITS": 1, "num_warps": 8, "num_stages": 3 if deep == 64 else 2}
     options = [default]
     if small:
         options += [

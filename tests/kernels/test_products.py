@@ -71,13 +71,14 @@ def test_every_weight_code_and_scale_reaches_the_product_exactly(name: str, rows
 
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("rows", [1, 70])
-def test_group_linear(bits: int, rows: int, where: str) -> None:
-    columns, depth = 48, 256
+@pytest.mark.parametrize("group", [16, 64, 128])
+def test_group_linear(bits: int, rows: int, group: int, where: str) -> None:
+    columns, depth = 48, 384
     if bits == 8:
         codes = torch.randint(-128, 128, (columns, depth)).to(torch.int8).to(where)
     else:
         codes = torch.randint(0, 256, (columns, depth // 2)).to(torch.uint8).to(where)
-    scales = torch.rand(columns, depth // 64, device=where) * 0.01
+    scales = torch.rand(columns, depth // group, device=where) * 0.01
     x = torch.randn(rows, depth, device=where).bfloat16()
     found = product.group_linear(x, codes, scales, bits, activation="silu")
     assert error_of(found, product.reference_linear(x, codes, scales, f"int{bits}", None, "silu")) < 3e-3
