@@ -192,7 +192,8 @@ def launch_attention_prefill(query: Tensor, keys: Tensor, values: Tensor, causal
     out = torch.empty_like(query)
     if out.numel() == 0:
         return out
-    default = {"BM": 128, "BN": 64, "num_warps": 8, "num_stages": 3}
+    # Three stages of 256-deep keys and values exceed a multiprocessor's shared memory.
+    default = {"BM": 128, "BN": 64, "num_warps": 8, "num_stages": 3 if depth <= 128 else 2}
     if query.dtype == torch.float32 or not device.native():
         default = {"BM": 64, "BN": 32, "num_warps": 4, "num_stages": 2}
         options = [default]
