@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
+from math import ceil
 from typing import TYPE_CHECKING
 
 from gatewright.diagnostics import error
@@ -24,7 +25,8 @@ def excess(cost: Cost, budget: Mapping[str, float]) -> list[str]:
     for name, amount in budget.items():
         used = getattr(cost, name)
         if used > amount:
-            found.append(f"{name}: {used:,.0f} needed, {amount:,} allowed, {used - amount:,.0f} too many (estimated)")
+            needed = ceil(used)
+            found.append(f"{name}: {needed:,} needed, {amount:,} allowed, {needed - amount:,.0f} too many (estimated)")
     return found
 
 

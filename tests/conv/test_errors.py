@@ -11,8 +11,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import gatewright as gw
+from gatewright.budget import excess
 from gatewright.ir.builder import Builder
 from gatewright.ir.ops.conv import Conv
+from gatewright.ir.streams.cost import Cost
 from gatewright.ir.types import Type
 
 FORMATS = "fixed<8,4>"
@@ -64,6 +66,10 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
         lambda: Applied(lambda x: F.max_pool2d(x, 2, return_indices=True)[1]),
         ("max_pool2d", "only its first result has hardware"),
     ),
+    "a maximum of padding alone": (
+        lambda: nn.MaxPool2d(2, 1, 1, 7),
+        ("GW0107", "max_pool2d", "the window at -1 along spatial axis 0 holds padding alone"),
+    ),
     "weights from the input": (
         lambda: Applied(lambda x: F.conv2d(x, x[:1].reshape(1, 2, 6, 6))),
         ("conv2d", "the weight or the bias depends on an input"),
@@ -108,13 +114,20 @@ def test_an_interval_that_cannot_be_met_says_the_best() -> None:
 
 
 def test_a_budget_too_small_for_the_serial_design_says_by_how_much() -> None:
-    text = message(nn.Conv2d(8, 8, 3), torch.randn(1, 8, 8, 8), budget={"lut": 10})
+    torch.manual_seed(0)
+    model, x = nn.Conv2d(8, 8, 3), torch.randn(1, 8, 8, 8)
+    text = message(model, x, budget={"lut": 10})
     assert "GW0709" in text
     found = re.search(r"lut: ([\d,]+) needed, 10 allowed, ([\d,]+) too many", text)
     assert found is not None
     needed, excess = (int(each.replace(",", "")) for each in found.groups())
     assert needed - excess == 10
-    assert message(nn.Conv2d(8, 8, 3), torch.randn(1, 8, 8, 8), budget={"lut": needed - 1}).count("1 too many") == 1
+    assert f"{needed:,} needed, {needed - 1:,} allowed, 1 too many" in message(model, x, budget={"lut": needed - 1})
+
+
+def test_a_part_of_a_unit_over_the_budget_is_a_whole_one() -> None:
+    (text,) = excess(Cost(lut=100.25), {"lut": 100, "dsp": 0})
+    assert text == "lut: 101 needed, 100 allowed, 1 too many (estimated)"
 
 
 def test_weights_that_do_not_fit_the_part() -> None:

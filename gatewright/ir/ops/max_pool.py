@@ -43,6 +43,16 @@ class MaxPool(Operator):
     @classmethod
     def from_aten(cls, call: AtenCall) -> Value | tuple[Value | None, ...]:
         value, found = pooling_arguments(call)
+        for axis, size in enumerate(value.shape[1:]):
+            before, after = found.padding[axis]
+            extent = (found.kernel[axis] - 1) * found.dilation[axis] + 1
+            for start in range(-before, size + after - extent + 1, found.stride[axis]):
+                if not any(0 <= tap < size for tap in range(start, start + extent, found.dilation[axis])):
+                    raise call.refused(
+                        f"the window at {start} along spatial axis {axis} holds padding alone",
+                        note="its maximum is minus infinity in PyTorch, which no number format of hardware holds",
+                        help="use less padding or dilation",
+                    )
         result = call.builder.add(cls(found.kernel, found.stride, found.padding, found.dilation), value)
         return (result, None) if "indices" in call.target else result
 
