@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import gatewright as gw
 from benchmarks.common import Row, at_least, at_most
+from examples import lenet, transformers_cnn
 from examples.mlperf_tiny import FORMATS, prepared
 from gatewright.ir.streams.cost import estimate_network
 from gatewright.ir.streams.units import ContractUnit
@@ -21,7 +22,7 @@ SYNTHESISED = {("resnet8", 200_000)}
 
 
 def rows() -> Iterator[Row]:
-    """The small network of the peers, contractions of growing size, and the MLPerf Tiny networks."""
+    """The small network of the peers, contractions of growing size, and the networks of the examples."""
     yield from _small()
     yield from _growth()
     for interval in (200_000, 50_000, 10_000):
@@ -29,6 +30,9 @@ def rows() -> Iterator[Row]:
     yield from _network("ds_cnn", 50_000, 2)
     yield from _network("mobilenet", 100_000, 1)
     yield from _network("autoencoder", 16_384, 4)
+    yield from _lenet()
+    for name in transformers_cnn.NETWORKS:
+        yield from _architecture(name, 50_000)
 
 
 def ideal_interval(design: gw.Design) -> int:
@@ -123,6 +127,31 @@ def _network(name: str, interval: int, samples: int) -> Iterator[Row]:
         if used is not None:
             yield Row(f"{label}: {resource.upper()}", getattr(used, resource), resource.upper(), "synthesised")
     yield Row(f"{label}: compile, with folding and buffers", seconds, "s", "measured")
+
+
+def _lenet() -> Iterator[Row]:
+    """LeNet trained on the digits: what the bits of its formats cost in accuracy, in hardware."""
+    torch.manual_seed(0)
+    train_images, train_labels, images, labels = lenet.digits()
+    model = lenet.LeNet()
+    lenet.train(model, train_images, train_labels, 25, 2e-3)
+    with torch.no_grad():
+        yield Row("LeNet on digits: accuracy, float", lenet.accuracy(model.eval()(images), labels), "%", "measured")
+    for bits, formats in lenet.FORMATS.items():
+        design = gw.compile(model, (images[:1],), formats, calibration=[train_images[:256]], interval=lenet.INTERVAL)
+        _verified(design, images)
+        found = lenet.accuracy(design(images), labels)
+        yield Row(f"LeNet on digits: accuracy, {bits} bits", found, "%", "simulated")
+        yield Row(f"LeNet on digits: interval, {bits} bits", design.interval, "cycles", "simulated")
+
+
+def _architecture(name: str, interval: int) -> Iterator[Row]:
+    """A network of transformers' configurations, scaled down."""
+    model, inputs = transformers_cnn.prepared(name)
+    design = gw.compile(model, (inputs[:1],), transformers_cnn.FORMATS, calibration=[inputs], interval=interval)
+    label = f"{name} of transformers at {interval:,}"
+    yield Row(f"{label}: interval", _verified(design, inputs[:2]), "cycles", "simulated", at_most(interval))
+    yield Row(f"{label}: multipliers", design.schedule.folding.multipliers, "multipliers", "estimated")
 
 
 def _verified(design: gw.Design, x: Tensor) -> float:

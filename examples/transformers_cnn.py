@@ -72,6 +72,17 @@ def convnext() -> tuple[nn.Module, Tensor]:
 NETWORKS = {"resnet": resnet, "mobilenet_v2": mobilenet_v2, "convnext": convnext}
 
 
+def prepared(name: str) -> tuple[nn.Module, Tensor]:
+    """The network in evaluation, with statistics in its batch norms, and images."""
+    torch.manual_seed(0)
+    model, inputs = NETWORKS[name]()
+    model.train()
+    with torch.no_grad():
+        for _ in range(10):
+            model(torch.randn_like(inputs))
+    return model.eval(), inputs
+
+
 def main() -> None:
     """Compile, verify and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -79,13 +90,7 @@ def main() -> None:
     parser.add_argument("--interval", type=int, help="cycles between samples (default: one multiplier a layer)")
     parser.add_argument("--samples", type=int, default=2, help="samples to verify in each stall regime")
     arguments = parser.parse_args()
-    torch.manual_seed(0)
-    model, inputs = NETWORKS[arguments.network]()
-    model.train()
-    with torch.no_grad():
-        for _ in range(10):
-            model(torch.randn_like(inputs))
-    model.eval()
+    model, inputs = prepared(arguments.network)
     design = gw.compile(model, (inputs[:1],), FORMATS, calibration=[inputs], interval=arguments.interval)
     print(f"{arguments.network}: interval {design.interval:,}, latency {design.latency:,} cycles,", end=" ")
     print(f"{design.schedule.folding.multipliers} multipliers")
