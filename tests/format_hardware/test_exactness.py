@@ -70,3 +70,15 @@ def test_printed_module_beyond_float32(formats: tuple[str, str]) -> None:
     design = gw.compile(model, (x,), casts)
     with torch.no_grad():
         assert torch.equal(design.module(x).double(), design(x))
+
+
+@pytest.mark.parametrize("model", [nn.Linear(3, 2), nn.Conv1d(3, 2, 2, padding=1)])
+def test_zero_weights_of_wide_inputs(model: nn.Module) -> None:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    x = torch.randn(4, 3, 4) if isinstance(model, nn.Conv1d) else torch.randn(4, 3)
+    design = gw.compile(model, (x,), {"default": {"input": "bfloat16", "weight": "fixed<4,2>", "bias": "fixed<8,4>"}})
+    with torch.no_grad():
+        assert torch.equal(design.module(x).double(), design(x))
+    assert not design(x).any()

@@ -125,7 +125,9 @@ def bound_with_constant(equation: str, left: Value, weights: IntegerArray, right
     weights = weights if weights.size else np.zeros((1,) * weights.ndim, dtype=np.int64)
     known = Interval.of(weights)
     low, high = factor.low, factor.high
-    wide = widen(weights, (known * factor).scaled(weights.size))
+    # A constant of zeros alone makes no large product, and is multiplied by large bounds all the same.
+    reach = max(1, known.magnitude) * factor.magnitude * weights.size
+    wide = widen(weights, Interval(-reach, reach))
     lowest = np.minimum(wide * low, wide * high).sum(axis=axes)
     highest = np.maximum(wide * low, wide * high).sum(axis=axes)
     step = factor.step * known.step
