@@ -139,7 +139,7 @@ FUNCTIONS: dict[str, RealFunction] = {
     ),
     "logarithm": RealFunction(_guarded(np.log), lambda m, x: m.log(x) if x > 0 else (-m.inf if x == 0 else m.nan)),
 }
-"""Every function by name. NaN is encoded as the format encodes it: zero in fixed point."""
+"""Every function by name. NaN gives NaN, which is encoded as the result's format encodes it: zero in fixed point."""
 
 
 @cache
@@ -150,7 +150,7 @@ def table(function: str, source: ScalarFormat, low: int, high: int, step: int, r
     assert isinstance(target, ScalarFormat)
     codes = range(low, high + 1, step)
     arguments = source.decode(np.asarray(codes))
-    values = row.fast(arguments)
+    values = _guarded(row.fast)(arguments)
     margin = np.where(np.isfinite(values), np.abs(values) * RELATIVE_ERROR, 0.0)
     below, above = (target.encode(values + sign * margin, result.rounding, result.overflow) for sign in (-1.0, 1.0))
     entries = [int(each) for each in above]

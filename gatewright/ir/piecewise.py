@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gatewright.diagnostics import error
+from gatewright.diagnostics import GatewrightError, error
 from gatewright.ir import functions
 from gatewright.ir.expressions import ExpressionBuilder, Term
 from gatewright.ir.formats import CastSpec, Exact, Fixed, Overflow, ScalarFormat
@@ -176,12 +176,7 @@ class WholeTable:
 def fit(function: str, source: ScalarFormat, low: int, high: int, result: CastSpec) -> Pieces | WholeTable:
     """The cheapest pieces for source codes ``low .. high``; raises GW0342 where none is good enough."""
     if not isinstance(source, (Fixed, Exact)) or not isinstance(result.format, Fixed):
-        raise error(
-            "GW0343",
-            f"{function}: an operand of more than 12 bits in {source} with a result in {result.format}",
-            note="piecewise functions work on fixed point",
-            help="cast the operand to a format of at most 12 bits",
-        )
+        raise wide_operand(function, str(source), result)
     problem = Problem(function, source.fraction_bits, low, high, result)
     found = [pieces for degree in (1, 2) if (pieces := _fit_degree(problem, degree)) is not None]
     if found:
@@ -193,6 +188,16 @@ def fit(function: str, source: ScalarFormat, low: int, high: int, result: CastSp
         f"{function} of {Interval(low, high).width} bits has no form of up to {MAXIMUM_SEGMENTS} pieces",
         note=f"operand {source} with codes {low} to {high}, result {result}",
         help="give the operand at most 16 bits, or its result fewer bits",
+    )
+
+
+def wide_operand(function: str, source: str, result: CastSpec) -> GatewrightError:
+    """GW0343: neither a table nor pieces can give the function."""
+    return error(
+        "GW0343",
+        f"{function}: an operand of more than 12 bits in {source} with a result in {result.format}",
+        note="a table has at most 2^12 results, and piecewise functions work from fixed point to fixed point",
+        help="cast the operand to a format of at most 12 bits, or both operand and result to fixed point",
     )
 
 

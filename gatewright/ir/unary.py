@@ -10,11 +10,12 @@ import numpy as np
 
 from gatewright.diagnostics import error
 from gatewright.ir import functions
+from gatewright.ir.decoding import is_plain
 from gatewright.ir.expressions import Term
 from gatewright.ir.formats import CastSpec, ScalarFormat, parse_cast
 from gatewright.ir.intervals import IntegerArray
 from gatewright.ir.operator import Operator, Sample
-from gatewright.ir.piecewise import fit
+from gatewright.ir.piecewise import fit, wide_operand
 from gatewright.ir.types import Shape, Value
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class UnaryFunction(Operator):
         return call.builder.add(cls(), call.value("self"))
 
     def decompose(self, builder: Builder, *operands: Value) -> Value:
-        value = operands[0] if operands[0].width <= TABLE_BITS else builder.decoded(operands[0])
+        value = operands[0]
         if self.result is None or not isinstance(self.result.format, ScalarFormat):
             raise error(
                 "GW0341",
@@ -65,6 +66,8 @@ class UnaryFunction(Operator):
                 help='give `formats` an output for it, for example {"default": {"output": "fixed<8,6>"}}',
             )
         spec = self.result
+        if value.width > TABLE_BITS and not is_plain(value.format):
+            raise wide_operand(self.function, str(value.format), spec)
 
         def apply(x: Term) -> Term:
             return self._term(x, value, spec)

@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch import nn
 
+import gatewright
 from gatewright.backends.torch import runtime as gw
 from gatewright.backends.torch.build import build_module, with_weights
 from gatewright.backends.torch.functions import function_operator
 from gatewright.frontend.importer import import_model
 from gatewright.frontend.quantise import quantise
+from gatewright.ir.formats import ScalarFormat, parse_format
 from gatewright.ir.graph import Graph
 from gatewright.ir.transforms.legalise import legalise
 from gatewright.sim.golden import evaluate
@@ -99,3 +101,48 @@ def test_operator_is_well_formed() -> None:
     value = torch.randn(3, 4).mul(16).round().div(16)
     real = torch.tanh(value).requires_grad_()
     torch.library.opcheck(function_operator, (value, real, "tanh", "fixed<8,4>", "fixed<8,7>", "{}"))
+
+
+def _design(activation: nn.Module, source: str, result: str) -> gatewright.Design:
+    return gatewright.compile(activation, (torch.zeros(2, 1),), {"default": {"input": source, "output": result}})
+
+
+def _values(source: str) -> torch.Tensor:
+    """Every value of the format, one a sample, NaN among them where it has one."""
+    format = parse_format(source)
+    assert isinstance(format, ScalarFormat)
+    low, high = format.code_interval()
+    return torch.from_numpy(format.decode(np.arange(low, high + 1))).reshape(-1, 1)
+
+
+@pytest.mark.parametrize("source", ["e4m3", "e3m0", "log<6>", "e2m1", "fixed<10,1>", "ternary"])
+@pytest.mark.parametrize("result", ["fixed<3,0> half_up", "e4m3 floor", "log<6>", "binary", "e4m3<ieee> infinite"])
+@pytest.mark.parametrize("activation", [nn.Mish(), nn.SiLU(), nn.ELU(), nn.Sigmoid()], ids=lambda a: type(a).__name__)
+def test_functions_of_every_format_round_once(activation: nn.Module, source: str, result: str) -> None:
+    design, x = _design(activation, source, result), _values(source)
+    expected = design(x)
+    with torch.no_grad():
+        np.testing.assert_array_equal(design.module(x).double().numpy(), expected.numpy())
+    found = design.module(x.clone().requires_grad_())
+    np.testing.assert_array_equal(found.detach().double().numpy(), expected.numpy())
+
+
+def test_nan_goes_through_a_function_and_counts_as_zero_behind_it() -> None:
+    x = torch.tensor([[float("nan")], [1.0]])
+    assert _design(nn.Sigmoid(), "e4m3", "e5m2").module(x).isnan().flatten().tolist() == [True, False]
+    assert _design(nn.Sigmoid(), "e4m3", "fixed<8,4>").module(x).flatten().tolist() == [0.0, 0.75]
+    formats = {"default": {"input": "e4m3", "weight": "fixed<8,4>", "bias": "fixed<8,4>"}}
+    design = gatewright.compile(nn.Sequential(nn.Tanh(), nn.Linear(1, 3)), (torch.zeros(2, 1),), formats)
+    with torch.no_grad():
+        found = design.module(x).double()
+    assert torch.equal(found, design(x)) and bool(found.isfinite().all())
+    given = x.clone().requires_grad_()
+    design.module(given).sum().backward()
+    assert given.grad is not None and bool(given.grad.isfinite().all())
+
+
+@pytest.mark.parametrize("source", ["float16", "bfloat16"])
+def test_a_wide_floating_operand_is_refused(source: str) -> None:
+    with pytest.raises(gatewright.GatewrightError, match=f"more than 12 bits in {source}") as caught:
+        _design(nn.Sigmoid(), source, "fixed<8,4>")
+    assert [each.code for each in caught.value.diagnostics] == ["GW0343"]

@@ -9,6 +9,7 @@ finds both again.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,10 +19,11 @@ import torch
 from torch import Tensor
 
 from gatewright.backends.torch.cast import FLOAT32_BITS, cast_operator, parsed, result_dtype, straight_through
+from gatewright.backends.torch.elements import codes_of, values_of
 from gatewright.backends.torch.expressions import TorchExpression, torch_expression
 from gatewright.backends.torch.texts import with_result
 from gatewright.ir.builder import Builder
-from gatewright.ir.formats import Fixed, parse_format
+from gatewright.ir.formats import Exact, Fixed, ScalarFormat, parse_format
 from gatewright.ir.intervals import Interval
 from gatewright.ir.operator import Operator, operators
 from gatewright.ir.ops.map import Map
@@ -33,23 +35,33 @@ _LISTED_BITS = 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IntegerFunction:
-    """What the hardware computes for the codes of ``domain``, worth 2^-frac each: reals in, reals out."""
+    """What the hardware computes for the codes of ``domain`` in ``source``: reals in, reals out."""
 
     expression: TorchExpression
-    frac: int
+    source: ScalarFormat
     domain: Interval
-    result: Fixed
+    result: ScalarFormat
 
     def __call__(self, value: Tensor, dtype: torch.dtype) -> Tensor:
-        """The results for ``value``, which must hold codes of the domain."""
+        """The results for ``value``, which must hold values of ``source`` with codes of the domain.
+
+        NaN gives what the result's format has for it. Where ``source`` has none, NaN comes from a parameter and stays.
+        """
         low, high = self.domain.low, self.domain.high
-        wide = value.double() if self.domain.width > FLOAT32_BITS else value
-        codes = (wide * 2.0**self.frac).to(torch.int64).clamp_(low, high)
+        codes = self._codes(value).clamp_(low, high)
         if self.domain.width <= _LISTED_BITS:
-            return _listed(self, value.device, dtype)[codes - low]
-        found = self.expression(codes)
-        assert isinstance(found, Tensor)
-        return (found.double() * 2.0**-self.result.fraction_bits).to(dtype)
+            found = _listed(self, value.device, dtype)[codes - low]
+        else:
+            results = self.expression(codes)
+            assert isinstance(results, Tensor)
+            found = values_of(results, self.result).to(dtype)
+        return found if self.source.has_nan else found.masked_fill_(value.isnan(), math.nan)
+
+    def _codes(self, value: Tensor) -> Tensor:
+        if not isinstance(self.source, Fixed | Exact):
+            return codes_of(value.double(), self.source).to(torch.int64)
+        wide = value.double() if self.domain.width > FLOAT32_BITS else value
+        return (wide * 2.0 ** fraction_bits(self.source)).to(torch.int64)
 
 
 @lru_cache(maxsize=256)
@@ -57,7 +69,7 @@ def _listed(function: IntegerFunction, device: torch.device, dtype: torch.dtype)
     with torch.inference_mode(False):
         codes = function.expression(torch.arange(function.domain.low, function.domain.high + 1))
         assert isinstance(codes, Tensor)
-        return (codes.double() * 2.0**-function.result.fraction_bits).to(dtype).to(device)
+        return values_of(codes, function.result).to(dtype).to(device)
 
 
 @lru_cache(maxsize=1024)
@@ -67,14 +79,13 @@ def integer_function(name: str, source: str, result: str, attributes: str = "{}"
     ``attributes`` are the operator's other attributes as JSON; ``domain`` limits the codes.
     """
     format, spec = parse_format(source), parsed(result)
-    assert isinstance(spec.format, Fixed)
+    assert isinstance(format, ScalarFormat) and isinstance(spec.format, ScalarFormat)
     fields: dict[str, Any] = {
         key: tuple(cast(list[Any], value)) if isinstance(value, list) else value
         for key, value in json.loads(attributes).items()
     }
     domain = fields.get("domain")
     if domain is None:
-        assert isinstance(format, Fixed)
         domain = format.code_interval()
     op = cast(Operator, cast(Any, operators()[name])(**fields))
     builder = Builder("function")
@@ -83,7 +94,7 @@ def integer_function(name: str, source: str, result: str, attributes: str = "{}"
     node = builder.producer(output)
     assert node is not None and isinstance(node.op, Map)
     expression = torch_expression(node.op.expression)
-    return IntegerFunction(expression, fraction_bits(format), Interval(*domain), spec.format)
+    return IntegerFunction(expression, format, Interval(*domain), spec.format)
 
 
 @torch.library.custom_op("gatewright::function", mutates_args=())
@@ -129,4 +140,6 @@ def function(
     dtype = result_dtype(result) or value.dtype
     if not torch.compiler.is_compiling() and not (torch.is_grad_enabled() and value.requires_grad):
         return integer_function(name, source, result, attributes)(value, dtype)
-    return function_operator(value, real(value).to(dtype), name, source, result, attributes)
+    # The gradient at NaN and infinity is zero, as behind every other reader of such an input.
+    finite = torch.nan_to_num(value, nan=0.0)
+    return function_operator(value, real(finite).to(dtype), name, source, result, attributes)

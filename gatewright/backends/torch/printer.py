@@ -18,7 +18,7 @@ from gatewright.backends.torch.special import operand_texts, port_text, port_val
 from gatewright.backends.torch.texts import operation_text, result_cast, streams_of
 from gatewright.backends.torch.wide import Region, region_of
 from gatewright.diagnostics import Location
-from gatewright.ir.formats import Block, CastSpec, Fixed, Format, Overflow, ScalarFormat
+from gatewright.ir.formats import Block, CastSpec, Exact, Format, Overflow, ScalarFormat
 from gatewright.ir.graph import Graph, Node
 from gatewright.ir.ops.cast import Cast
 from gatewright.ir.ops.constant import Constant
@@ -196,8 +196,8 @@ def _function_text(state: _State, node: Node, spec: CastSpec, operands: list[str
     real = operation_text(node, ["v"], state.streams)
     source = state.precision[node.inputs[0]].type.format
     fields = {each.name: getattr(node.op, each.name) for each in dataclasses.fields(cast(Any, node.op))}
-    known = isinstance(source, Fixed) or fields.get("domain") is not None
-    if not known or not isinstance(spec.format, Fixed) or node.output not in state.streams:
+    known = isinstance(source, ScalarFormat) and (not isinstance(source, Exact) or fields.get("domain") is not None)
+    if not known or not isinstance(spec.format, ScalarFormat) or node.output not in state.streams:
         return f'gw.cast({operation_text(node, operands, state.streams)}, "{spec}")'
     attributes = {name: value for name, value in fields.items() if name != "result" and value is not None}
     last = f", '{json.dumps(attributes)}'" if attributes else ""

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gatewright.backends.torch.texts import MOVEMENTS, result_cast
 from gatewright.ir.formats import Block, Fixed, Format, Overflow, SignificandFormat
+from gatewright.ir.functions import FUNCTIONS
 from gatewright.ir.graph import Graph, Node
+from gatewright.ir.operator import Operator
 from gatewright.ir.ops.cast import Cast
 from gatewright.ir.types import Value
+from gatewright.ir.unary import UnaryFunction
 
 
 def counted(value: Tensor, largest: float = math.inf) -> Tensor:
@@ -42,12 +46,19 @@ def special_values(graph: Graph, ports: set[Value]) -> dict[Value, Format]:
         op, first = node.op, node.inputs[0] if node.inputs else None
         spec = op.spec if isinstance(op, Cast) else result_cast(op)
         if spec is not None:
-            arises = first in ports or spec.overflow is Overflow.INFINITE
+            arises = first in ports or spec.overflow is Overflow.INFINITE or _gives_nan(op, first in found)
             if has_specials(spec.format) and (arises or (isinstance(spec.format, Block) and first in found)):
                 found[node.output] = spec.format
         elif isinstance(op, MOVEMENTS) and first in found and len({found.get(each) for each in node.inputs}) == 1:
             found[node.output] = found[first]
     return found
+
+
+def _gives_nan(op: Operator, operand_is_special: bool) -> bool:
+    """Whether a function hands NaN on, or is not defined at every number."""
+    if not isinstance(op, UnaryFunction):
+        return False
+    return operand_is_special or not np.isfinite(FUNCTIONS[op.function].fast(np.array([-1.0, 0.0]))).all()
 
 
 def has_specials(format: Format) -> bool:
@@ -65,7 +76,9 @@ def counted_text(text: str, format: Format | None) -> str:
 
 
 def operand_texts(node: Node, texts: list[str], special: dict[Value, Format]) -> list[str]:
-    """The operands' texts; those that may be special are counted unless the node only hands them on."""
+    """The operands' texts; those that may be special are counted unless the node hands them on as codes."""
+    if isinstance(node.op, UnaryFunction) and node.op.result is not None:
+        return texts
     blocks = isinstance(node.op, Cast) and isinstance(node.op.spec.format, Block)
     if blocks or (isinstance(node.op, MOVEMENTS) and node.output in special):
         return texts
