@@ -52,6 +52,10 @@ Weierstrass), so that only values such as sigmoid(0) lie on a boundary.
 """
 
 
+TINY_EXPONENT = -(1 << 15)
+"""Values below 2^TINY_EXPONENT, far under the grid of every format, all round alike: by their sign."""
+
+
 def _sigmoid(x: Reals) -> Reals:
     with np.errstate(over="ignore"):
         return 1.0 / (1.0 + np.exp(-x))
@@ -191,6 +195,8 @@ def rounded(function: str, argument: Fraction, result: CastSpec) -> int:
 
 
 def _fraction(value: Any) -> Fraction:
-    """The exact value of an mpmath number."""
+    """The exact value of an mpmath number; below ``TINY_EXPONENT`` another as small, whose digits can be written."""
     mantissa, exponent = abs(value).man_exp
+    if mantissa and exponent + int(mantissa).bit_length() < TINY_EXPONENT:
+        mantissa, exponent = 1, TINY_EXPONENT
     return Fraction(int(mantissa)) * Fraction(2) ** int(exponent) * (-1 if value < 0 else 1)
