@@ -15,12 +15,10 @@ import numpy as np
 from gatewright.backends.torch.texts import MOVEMENTS
 from gatewright.diagnostics import Collector, Diagnostic, diagnostic
 from gatewright.frontend.formats_config import Rules
-from gatewright.ir.accumulation import Accumulation
+from gatewright.ir.accumulation import Accumulation, product_bits
 from gatewright.ir.block_products import BlockOperator
-from gatewright.ir.decoding import decoded_interval
-from gatewright.ir.formats import Block, CastSpec, Exact, Fixed, Format, PowerOfTwo, ScalarFormat
+from gatewright.ir.formats import Block, CastSpec, Fixed
 from gatewright.ir.graph import Graph, Node
-from gatewright.ir.intervals import Interval
 from gatewright.ir.operator import Operator, RealArray
 from gatewright.ir.ops.cast import Cast
 from gatewright.ir.types import Value
@@ -77,21 +75,8 @@ def _with_accumulator(
         )
         return node
     formats = [each.format for each in specs if each is not None]
-    accumulation = Accumulation(spec, size, _is_wide(formats, size))
+    accumulation = Accumulation(spec, size, product_bits(formats, size) > 53)
     return replace(node, op=cast(Operator, replace(cast(Any, op), accumulation=accumulation)))
-
-
-def _is_wide(formats: list[Format], size: int) -> bool:
-    """Whether the exact product of a block can take more than the 53 bits of float64."""
-    bits = (size - 1).bit_length()
-    for format in formats:
-        element = format.element if isinstance(format, Block) else format
-        if isinstance(element, ScalarFormat) and not isinstance(element, Exact):
-            low, high = element.code_interval()
-            bits += decoded_interval(element, Interval(low, high)).magnitude.bit_length()
-        if isinstance(format, Block):
-            bits += 0 if isinstance(format.scale, PowerOfTwo) else format.scale.mantissa_bits
-    return bits > 53
 
 
 def _cast_of(value: Value, producer: dict[Value, Node]) -> CastSpec | None:

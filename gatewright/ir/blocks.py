@@ -68,7 +68,8 @@ def quantise_blocks(builder: Builder, value: Value, spec: CastSpec, axis: int = 
         check_division(format, spec, value.name)
         return replace(_quantise_by_division(builder, codes, spec, value.shape), axis=axis)
     blocks = builder.decoded(codes)
-    frac, width = blocks.frac, blocks.interval.magnitude.bit_length()
+    # A value that can only be zero has one bit too: shifts are counted from it.
+    frac, width = blocks.frac, max(blocks.interval.magnitude.bit_length(), 1)
     by_magnitude = isinstance(format.element, SignificandFormat)
     if by_magnitude and blocks.interval.signed:
         blocks = builder.map(_sign_and_magnitude, blocks, frac=frac)

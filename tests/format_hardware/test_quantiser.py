@@ -47,6 +47,23 @@ def test_quantiser_equals_encode(name: str, source: str) -> None:
     np.testing.assert_array_equal(elements.reshape(expected.shape), expected)
 
 
+@pytest.mark.parametrize("name", ["mxint2<4>", "mxfp4<4>", "mxfp8_e5m2<4>", "block<e3m2,e5m0,4>", "nvfp4<4>"])
+def test_quantiser_of_zeros_alone(name: str) -> None:
+    # Rounded towards zero into fixed<1,0> and rectified, nothing is left but zero.
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    values = torch.randn(6, 8)
+    rules = {"input": name, "weight": "mxfp4<4>", "bias": "float16", "output": "fixed<1,0> toward_zero saturate"}
+    rules_last = {"2": {"output": "fixed<12,8>"}}
+    design = gw.compile(model, (values[:2],), {"default": rules, "name": rules_last})
+    found = design(values)
+    with torch.no_grad():
+        np.testing.assert_array_equal(design.module(values).double().numpy(), found.numpy())
+    # The last layer is left with its bias.
+    np.testing.assert_array_equal(found.numpy(), design(-3 * values).numpy())
+    assert len(found[0].unique()) == 3
+
+
 @pytest.mark.parametrize(
     ("formats", "code"),
     [

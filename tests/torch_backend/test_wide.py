@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+import gatewright
 from gatewright.backends.torch.build import build_module, with_weights
 from gatewright.frontend.importer import import_model
 from gatewright.frontend.quantise import quantise
@@ -86,3 +87,41 @@ def test_wide_regions_train_copy_and_pickle() -> None:
     again = quantise(import_model(module, (torch.randn(3, 8),)), None)
     expected, found = both(again, module)
     np.testing.assert_array_equal(found, expected)
+
+
+class Spread(nn.Module):
+    """A linear layer whose inputs lie far apart, so that no float64 holds the products of a block."""
+
+    def __init__(self, layers: int = 1) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*(nn.Linear(8, 8) for _ in range(layers)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)
+
+
+@pytest.mark.parametrize(
+    ("layers", "activation", "weight", "bias"),
+    [
+        (1, "block<e2m1,e5m2,4>", "mxfp6_e2m3<4>", "bfloat16"),
+        (1, "bfloat16", "mxint8<4>", "e5m2"),
+        (1, "nvfp4<8>", "bfloat16", "bfloat16"),
+        (2, "mxfp4<4>", "mxfp4<4>", "bfloat16"),
+    ],
+)
+def test_products_of_blocks_are_exact_at_every_width(layers: int, activation: str, weight: str, bias: str) -> None:
+    torch.manual_seed(1)
+    model = Spread(layers).eval()
+    values = torch.randn(64, 8) * 2.0 ** torch.randint(-8, 8, (64, 8))
+    values[::2, 0] = 2.0**-126
+    values[1::2, :4] = torch.tensor([2.0**60, 3.0, -(2.0**60), 2.0**-23])
+    design = gatewright.compile(
+        model, (values[:2],), {"default": {"input": activation, "weight": weight, "bias": bias}}
+    )
+    assert "gw.wide(" in design.module.code
+    with torch.no_grad():
+        found = design.module(values)
+    np.testing.assert_array_equal(found.double().numpy(), design(values).numpy())
+    assert len(found.unique()) > 100
+    design.module(values).sum().backward()
+    assert all(each.grad is not None and each.grad.abs().sum() > 0 for each in design.module.parameters())

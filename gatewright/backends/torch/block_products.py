@@ -11,6 +11,9 @@ from torch import Tensor
 
 from gatewright.backends.torch.cast import cast
 
+PRODUCT_BITS = 69
+"""The widest exact product of a block that these helpers cast as if it were exact."""
+
 
 def block_linear(value: Tensor, weight: Tensor, size: int, accumulator: str, wide: bool = False) -> Tensor:
     """``value @ weight.T`` with the exact product of each ``size`` inputs cast into ``accumulator``, then summed.

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from gatewright.backends.torch.block_products import PRODUCT_BITS
 from gatewright.backends.torch.cast import fits_float32
 from gatewright.backends.torch.texts import result_cast
 from gatewright.diagnostics import GatewrightError
+from gatewright.ir.accumulation import product_bits
 from gatewright.ir.block_products import BlockOperator
 from gatewright.ir.builder import Builder, interval_of_codes
 from gatewright.ir.formats import CastSpec, Exact, Fixed, Format, GroupFormat, ScalarFormat, SignificandFormat
@@ -91,7 +93,7 @@ def _of_node(node: Node, operands: list[Precision]) -> Precision:
 
 
 def _of_block_product(node: Node, op: BlockOperator, operands: list[Precision]) -> Precision:
-    """The sum of the windows of all blocks, and the bias: float64 holds it."""
+    """The sum of the windows of all blocks, and the bias."""
     settings = op.accumulate
     if any(each.is_real for each in operands[2:]):
         return Precision(Type(node.output.shape))
@@ -103,7 +105,9 @@ def _of_block_product(node: Node, op: BlockOperator, operands: list[Precision]) 
     total = builder.adopt(Value("total", Type(one, Exact(settings.window.fraction_bits), interval)))
     bias = [builder.adopt(Value("bias", replace(each.type, shape=one))) for each in operands[2:]]
     result = op.with_bias(builder, total, *bias)
-    dtype = max("float64", _dtype(result.interval.magnitude, result.format))
+    formats = [each.type.format for each in operands[:2]]
+    is_wide = product_bits(formats, settings.size) > PRODUCT_BITS
+    dtype = "wide" if is_wide else max("float64", _dtype(result.interval.magnitude, result.format))
     return Precision(replace(result.type, shape=node.output.shape), dtype)
 
 

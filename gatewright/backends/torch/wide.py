@@ -17,11 +17,16 @@ import torch
 from torch import Tensor
 
 from gatewright.backends.torch.precision import Precision
+from gatewright.ir.block_products import Grouped
+from gatewright.ir.block_values import encoded_blocks
+from gatewright.ir.blocks import block_input, legalise_blocks
 from gatewright.ir.builder import Builder, interval_of_codes
-from gatewright.ir.formats import ScalarFormat
+from gatewright.ir.formats import Block, GroupFormat, ScalarFormat
 from gatewright.ir.graph import Node
 from gatewright.ir.ops.cast import Cast
 from gatewright.ir.ops.constant import Constant
+from gatewright.ir.ops.reshape import Reshape
+from gatewright.ir.scaled_weights import ScaledWeights
 from gatewright.ir.types import Type, Value
 from gatewright.sim.golden import evaluate
 
@@ -44,9 +49,9 @@ class Region:
     def compute(self, arrays: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
         """The output's reals (float64, rounded to nearest where wider) from the leaves' reals."""
         builder = Builder("wide")
-        known: dict[Value, Value] = {}
+        known: dict[Value, Grouped] = {}
         codes: list[np.ndarray[Any, Any]] = []
-        reals: dict[Value, tuple[np.ndarray[Any, Any], bool]] = {}
+        reals: dict[Value, np.ndarray[Any, Any]] = {}
 
         def enter(value: Value, array: np.ndarray[Any, Any], type: Type, stream: bool) -> None:
             format = type.format
@@ -59,26 +64,49 @@ class Region:
 
         for leaf, precision, stream, array in zip(self.leaves, self.precisions, self.streams, arrays, strict=True):
             format = precision.type.format
-            if precision.is_real or not isinstance(format, ScalarFormat):
-                reals[leaf] = (array, stream)
-            else:
+            if not precision.is_real and isinstance(format, ScalarFormat):
                 enter(leaf, format.encode(array), precision.type, stream)
-        for node in self.nodes:
-            if isinstance(node.op, Cast) and node.inputs[0] in reals:
-                array, stream = reals[node.inputs[0]]
-                spec = node.op.spec
-                assert isinstance(spec.format, ScalarFormat)
-                type = Type(node.output.shape, spec.format, interval_of_codes(spec.format))
-                enter(node.output, spec.format.encode(array, spec.rounding, spec.overflow), type, stream)
+            elif stream:
+                reals[leaf] = array
             else:
-                operands = [known[value] for value in node.inputs]
-                if not node.op.takes_codes:
-                    operands = [builder.decoded(value) for value in operands]
-                known[node.output] = node.op.decompose(builder, *operands)
-        graph = builder.finish([known[self.output]])
+                known[leaf] = builder.parameter(leaf.name, array)
+                reals[leaf] = array
+        constants = {leaf for leaf, stream in zip(self.leaves, self.streams, strict=True) if not stream}
+        for node in self.nodes:
+            op, real = node.op, reals.get(node.inputs[0]) if node.inputs else None
+            if isinstance(op, Cast) and real is not None:
+                spec, stream = op.spec, node.inputs[0] not in constants
+                if isinstance(spec.format, ScalarFormat):
+                    type = Type(node.output.shape, spec.format, interval_of_codes(spec.format))
+                    enter(node.output, spec.format.encode(real, spec.rounding, spec.overflow), type, stream)
+                    continue
+                if stream:
+                    assert isinstance(spec.format, Block)
+                    known[node.output] = block_input(builder, node.output.name, real.shape[1:], spec.format, op.axis)
+                    codes.extend(encoded_blocks(real, spec, op.axis))
+                    continue
+            operands = [known[value] for value in node.inputs]
+            result = legalise_blocks(builder, node, operands)
+            if result is None:
+                values = [value for value in operands if isinstance(value, Value)]
+                if not op.takes_codes:
+                    values = [builder.decoded(value) for value in values]
+                result = op.decompose(builder, *values)
+            known[node.output] = result
+        return _evaluated(builder, known[self.output], codes)
+
+
+def _evaluated(builder: Builder, output: Grouped, codes: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    """The reals of ``output``, by the golden model."""
+    assert not isinstance(output, ScaledWeights)
+    if isinstance(output, Value):
+        graph = builder.finish([output])
         format = graph.outputs[0].format
         assert isinstance(format, ScalarFormat)
         return format.decode(evaluate(graph, codes)[0])
+    elements, scales = evaluate(builder.finish([output.elements, output.scales]), codes)
+    reals = output.format.element.decode(elements) * output.format.scale.decode(scales)
+    return np.moveaxis(reals.reshape(*reals.shape[:-2], -1), -1, output.axis)
 
 
 _REGIONS: dict[str, Region] = {}
@@ -96,9 +124,19 @@ def region_of(
     nodes: dict[Node, None] = {}
     leaves: dict[Value, None] = {}
 
+    def is_grouped(value: Value) -> bool:
+        # Rounding blocks again may choose another scale, so that they are entered as what they were made of.
+        node = producer.get(value)
+        if node is None or not isinstance(node.op, Cast | Reshape):
+            return False
+        return isinstance(precision[value].type.format, GroupFormat) or (
+            isinstance(node.op, Reshape) and is_grouped(node.inputs[0])
+        )
+
     def visit(value: Value, first: bool) -> None:
         node = producer.get(value)
-        if node is None or isinstance(node.op, Constant) or not (first or precision[value].dtype == "wide"):
+        is_inside = first or precision[value].dtype == "wide" or is_grouped(value)
+        if node is None or isinstance(node.op, Constant) or not is_inside:
             leaves[value] = None
             return
         if node not in nodes:

@@ -31,7 +31,7 @@ class Reduce(Operator):
         (value,) = operands
         shape = tuple(1 if axis in self.axes else size for axis, size in enumerate(value.shape))
         if self.kind == "or":
-            return Type(shape, value.format, Interval(0, (1 << value.interval.width) - 1))
+            return Type(shape, value.format, Interval(0, (1 << value.interval.high.bit_length()) - 1))
         if self.kind != "sum":
             return Type(shape, value.format, value.interval)
         return Type(shape, Exact(value.frac), value.interval.scaled(self.count(value)))
