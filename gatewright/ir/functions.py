@@ -52,6 +52,8 @@ Weierstrass), so that only values such as sigmoid(0) lie on a boundary.
 """
 
 
+SMALLEST_NORMAL = 2.0**-1022
+"""The bound of the error of float64 results that underflow."""
 TINY_EXPONENT = -(1 << 15)
 """Values below 2^TINY_EXPONENT, far under the grid of every format, all round alike: by their sign."""
 
@@ -155,7 +157,8 @@ def table(function: str, source: ScalarFormat, low: int, high: int, step: int, r
     codes = range(low, high + 1, step)
     arguments = source.decode(np.asarray(codes))
     values = _guarded(row.fast)(arguments)
-    margin = np.where(np.isfinite(values), np.abs(values) * RELATIVE_ERROR, 0.0)
+    # A result of zero may be one that underflowed: its sign can decide the code.
+    margin = np.where(np.isfinite(values), np.maximum(np.abs(values) * RELATIVE_ERROR, SMALLEST_NORMAL), 0.0)
     below, above = (target.encode(values + sign * margin, result.rounding, result.overflow) for sign in (-1.0, 1.0))
     entries = [int(each) for each in above]
     for position in np.flatnonzero(np.asarray(below != above)):

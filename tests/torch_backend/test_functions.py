@@ -148,10 +148,10 @@ def test_a_wide_floating_operand_is_refused(source: str) -> None:
     assert [each.code for each in caught.value.diagnostics] == ["GW0343"]
 
 
-@pytest.mark.parametrize("result", ["e5m2", "e5m2 floor"])
+@pytest.mark.parametrize("result", ["e5m2", "e5m2 floor", "binary"])
 def test_results_too_small_for_any_float_round_by_their_sign(result: str) -> None:
     x = torch.tensor([[-57344.0], [-512.0]])
-    expected = {"e5m2": 0.0, "e5m2 floor": -(2.0**-16)}[result]
+    expected = {"e5m2": 0.0, "e5m2 floor": -(2.0**-16), "binary": -1.0}[result]
     design = _design(nn.GELU(), "e5m2", result)
     assert design(x).flatten().tolist() == [expected, expected]
     assert design.module(x).flatten().tolist() == [expected, expected]
