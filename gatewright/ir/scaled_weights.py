@@ -36,6 +36,7 @@ def scaled_weights(builder: Builder, real: IntegerArray, spec: CastSpec, name: s
     codes, scales = format.encode(real, 0, spec.rounding, spec.overflow)
     if bool(format.scale.is_special(scales).any()):
         raise error("GW0389", f"{name} holds NaN or infinity, which no hardware weight can be")
+    codes = np.atleast_1d(codes)
     integers = decoded_integers(format.scale, scales).astype(object)
     common = np.bitwise_or.reduce(integers, axis=None)
     # Zeros that all scales end with belong to the fraction.

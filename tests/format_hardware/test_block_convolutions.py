@@ -300,6 +300,7 @@ REFUSED = [
     (TwoReaders(), (8, 4, 8), (BLOCKS, PLAIN), "GW0335", "axis -1 of [8, 4, 8] and along axis -3"),
     (CutApart(), (8, 2, 4), (PLAIN, PLAIN), "GW0386", "blocks of 8 along axis -3"),
     (nn.Sequential(nn.ReLU(), nn.Conv2d(8, 4, 3)), (8, 4, 8), (BLOCKS, PLAIN), "GW0386", "relu"),
+    (nn.Sequential(nn.Conv2d(8, 4, 3), nn.LeakyReLU()), (8, 4, 4), (PLAIN, "binary<channel>"), "GW0386", "leaky_relu"),
     (nn.Conv2d(8, 4, 3, padding=1), (8, 4, 4), ("block<binary,binary,8>", PLAIN), "GW0353", "zero padding"),
 ]
 

@@ -154,6 +154,16 @@ def test_scaled_signs_equal_the_reference(name: str) -> None:
         assert same(codec.decode(codes, scales, torch.float64), wanted)
 
 
+@pytest.mark.parametrize("name", SCALED)
+def test_a_single_number_is_a_channel_of_its_own(name: str) -> None:
+    form = parse_format(name)
+    assert isinstance(form, GroupFormat)
+    value = torch.tensor(-0.3)
+    wanted = form.quantize(value.numpy()).astype(np.float32)
+    found = make_codec(form).quantize(value)
+    assert found.shape == () and found.item() == wanted.item()
+
+
 @pytest.mark.parametrize(
     "name",
     [

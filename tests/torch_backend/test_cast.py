@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gatewright.backends.torch.cast import cast, cast_operator, cast_values
-from gatewright.ir.formats import DETERMINISTIC_ROUNDINGS, CastSpec, Fixed, Overflow, Rounding, parse_cast
+from gatewright.ir.formats import DETERMINISTIC_ROUNDINGS, CastSpec, Fixed, Overflow, Rounding, parse_cast, parse_format
 from gatewright.numbers import format as number_format
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -54,6 +54,18 @@ def test_other_formats_equal_the_number_formats(name: str) -> None:
     cast(values, name).sum().backward()
     assert values.grad is not None
     assert values.grad.mean() > 0.5
+
+
+@pytest.mark.parametrize("overflow", OVERFLOWS)
+@pytest.mark.parametrize("name", ["fixed<8,7>", "fixed<30,4>", "ufixed<5,-2>", "fixed<60,20>"])
+def test_infinities_are_cast_as_they_are_encoded(name: str, overflow: Overflow) -> None:
+    format = parse_format(name)
+    assert isinstance(format, Fixed)
+    values = torch.tensor([float("inf"), float("-inf"), 3e38, -3e38, 1.0])
+    expected = format.decode(format.encode(values.double().numpy(), overflow=overflow))
+    for given in (values, values.double(), values.clone().requires_grad_()):
+        found = cast(given, f"{name} {overflow}").detach().double().numpy()
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_half_up_just_below_a_half() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -97,6 +99,25 @@ def test_gradient_is_the_real_functions_where_the_result_fits() -> None:
     assert value.grad[-1] == 0  # 2.99 is clipped to 0.875
 
 
+@pytest.mark.parametrize(
+    ("name", "function", "values", "expected"),
+    [
+        ("exponential", torch.exp, [96.0, -448.0, 0.0, 448.0], [0.0, 0.0, 1.0, 0.0]),
+        ("reciprocal", torch.reciprocal, [0.0, 2.0], [0.0, -0.25]),
+        ("square_root", torch.sqrt, [0.0, 4.0, -1.0], [0.0, 0.25, 0.0]),
+        ("reciprocal_square_root", torch.rsqrt, [0.0, 4.0, -1.0], [0.0, -0.0625, 0.0]),
+        ("logarithm", torch.log, [0.0, 2.0, -1.0], [0.0, 0.5, 0.0]),
+    ],
+)
+def test_gradient_is_zero_where_there_is_none(
+    name: str, function: Callable[[torch.Tensor], torch.Tensor], values: list[float], expected: list[float]
+) -> None:
+    value = torch.tensor(values, requires_grad=True)
+    gw.function(name, value, function, "e4m3", "e5m2").sum().backward()
+    assert value.grad is not None
+    assert value.grad.tolist() == expected
+
+
 def test_operator_is_well_formed() -> None:
     value = torch.randn(3, 4).mul(16).round().div(16)
     real = torch.tanh(value).requires_grad_()
@@ -155,3 +176,40 @@ def test_results_too_small_for_any_float_round_by_their_sign(result: str) -> Non
     design = _design(nn.GELU(), "e5m2", result)
     assert design(x).flatten().tolist() == [expected, expected]
     assert design.module(x).flatten().tolist() == [expected, expected]
+
+
+BEHIND_ZERO = {
+    "relu": lambda x: torch.sigmoid(torch.relu(x)),
+    "relu6, reshaped": lambda x: torch.tanh(torch.nn.functional.relu6(x).reshape(-1, 2, 2)),
+    "neg": lambda x: torch.reciprocal(-x),
+    "mul": lambda x: torch.rsqrt(x * -2.0),
+    "maximum": lambda x: torch.reciprocal(torch.maximum(x, -x)),
+    "nothing": torch.reciprocal,
+}
+
+
+class Applied(nn.Module):
+    """A function of BEHIND_ZERO."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return BEHIND_ZERO[self.name](x)
+
+
+@pytest.mark.parametrize("name", BEHIND_ZERO)
+@pytest.mark.parametrize("format", ["e4m3", "e5m2 half_even infinite", "log<5>"])
+def test_integers_have_no_negative_zero(name: str, format: str) -> None:
+    """A port may carry the code of -0; behind an operator there is none, and no function may see one."""
+    design = gatewright.compile(Applied(name), (torch.ones(2, 4),), {"default": {"input": format}})
+    x = torch.tensor([[0.0, -0.0, -1e-5, 1e-5], [-1e-40, 1.0, -3.0, 0.25]])
+    expected = design(x).numpy()
+    compiled = torch.compile(design.module, backend="inductor" if (name, format) == ("mul", "e4m3") else "aot_eager")
+    with torch.no_grad():
+        np.testing.assert_array_equal(design.module(x).double().numpy(), expected)
+        np.testing.assert_array_equal(compiled(x).double().numpy(), expected)
+    found = design.module(x.clone().requires_grad_())
+    np.testing.assert_array_equal(found.detach().double().numpy(), expected)
+    torch._dynamo.reset()

@@ -162,8 +162,9 @@ def _limited(codes: Tensor, low: int, high: int, overflow: Overflow) -> Tensor:
             zero = _bound(min(max(0, low), high))
             return torch.where((codes >= least) & (codes < beyond), codes, zero)
         case Overflow.WRAP:
+            # An infinity has no remainder: it counts as 0, as in the format's own encoding.
             count = _bound(high - low + 1)
-            rest = torch.fmod(codes, count)
+            rest = torch.fmod(torch.where(codes.isinf(), 0.0, codes), count)
             lowered = torch.where(rest >= beyond, rest - count, rest)
             return torch.where(rest < least, rest + count, lowered)
         case Overflow.INFINITE:

@@ -396,7 +396,7 @@ def _encode_scaled_signs(values: Tensor, form: str, axis: int) -> tuple[Tensor, 
 def _(values: Tensor, form: str, axis: int) -> tuple[Tensor, Tensor]:
     found = parse_format(form)
     assert isinstance(found, ScaledSigns)
-    groups = 1 if found.per == "tensor" else values.shape[axis]
+    groups = values.shape[axis] if found.per == "channel" and values.ndim else 1
     scales = values.new_empty((groups, found.levels), dtype=code_type(found.scale))
     return values.new_empty(values.shape, dtype=torch.uint8), scales
 
@@ -429,7 +429,7 @@ class ScaledCodec(Codec):
         if scales is None:
             raise error("GW0213", f"{self.name}: its scales are missing", help="pass what encode gave")
         factors = values_of(scales, self.scaled.scale)
-        if self.by_channel:
+        if self.by_channel and codes.ndim:
             shape = [1] * codes.ndim
             shape[self.axis] = codes.shape[self.axis]
             columns = [factors[:, level].reshape(shape) for level in range(self.scaled.levels)]

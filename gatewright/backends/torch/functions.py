@@ -123,6 +123,18 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, None, None, Non
 function_operator.register_autograd(_backward, setup_context=_setup_context)
 
 
+class _FiniteGradient(torch.autograd.Function):
+    """The identity, with a gradient of zero where it would be infinite or NaN."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return torch.where(gradients[0].isfinite(), gradients[0], 0.0)
+
+
 def function(
     name: str,
     value: Tensor,
@@ -140,6 +152,7 @@ def function(
     dtype = result_dtype(result) or value.dtype
     if not torch.compiler.is_compiling() and not (torch.is_grad_enabled() and value.requires_grad):
         return integer_function(name, source, result, attributes)(value, dtype)
-    # The gradient at NaN and infinity is zero, as behind every other reader of such an input.
-    finite = torch.nan_to_num(value, nan=0.0)
+    # The gradient at NaN and infinity is zero, as behind every other reader of such an input; so it is where the
+    # function has no derivative, or leaves float32: quantised operands are often exactly 0.
+    finite = cast(Tensor, _FiniteGradient.apply(torch.nan_to_num(value, nan=0.0)))
     return function_operator(value, real(finite).to(dtype), name, source, result, attributes)

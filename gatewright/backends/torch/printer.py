@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewright.backends.torch.precision import Precision, precisions
-from gatewright.backends.torch.special import operand_texts, port_text, port_values, special_values
+from gatewright.backends.torch.special import cast_operand_text, codes_read, operand_texts, port_values, special_values
 from gatewright.backends.torch.texts import operation_text, result_cast, streams_of
 from gatewright.backends.torch.wide import Region, region_of
 from gatewright.diagnostics import Location
@@ -71,6 +71,7 @@ class _State:
     producer: dict[Value, Node]
     ports: set[Value]
     special: dict[Value, Format]
+    codes: set[Value]
     names: dict[Value, str] = field(default_factory=dict[Value, str])
     taken: set[str] = field(default_factory=lambda: set(RESERVED))
     tensors: dict[str, ConstantTensor] = field(default_factory=dict[str, ConstantTensor])
@@ -96,7 +97,10 @@ def print_module(graph: Graph, original: str = "") -> Printed:
     Parameters keep their names, so that the ``state_dict`` has the original model's keys.
     """
     ports = port_values(graph)
-    state = _State(graph, streams_of(graph), precisions(graph), graph.producer(), ports, special_values(graph, ports))
+    special = special_values(graph, ports)
+    streams = streams_of(graph)
+    codes = codes_read(graph) & streams
+    state = _State(graph, streams, precisions(graph), graph.producer(), ports, special, codes)
     inputs = [state.name(value) for value in graph.inputs]
     state.names.update(zip(graph.inputs, inputs, strict=True))
     for node in graph.nodes:
@@ -142,7 +146,7 @@ def _print_node(state: _State, node: Node) -> None:
     operands = operand_texts(node, [state.names[each] for each in node.inputs], state.special)
     precision = state.precision[value]
     if isinstance(op, Cast):
-        text = _cast_text(state, node, op, port_text(node, operands[0], state.ports))
+        text = _cast_text(state, node, op, cast_operand_text(node, operands[0], state.ports, state.codes))
     else:
         wide = precision.dtype != "float32"
         operands = [

@@ -5,7 +5,7 @@ from gatewright.backends.torch.cast import cast
 from gatewright.backends.torch.functions import function
 from gatewright.backends.torch.helpers import adaptive_sum, exact, literal, permute, repeat, reshape, slice
 from gatewright.backends.torch.module import Module, exact_arithmetic
-from gatewright.backends.torch.special import counted
+from gatewright.backends.torch.special import counted, without_negative_zero
 from gatewright.backends.torch.wide import wide
 
 __all__ = [
@@ -25,4 +25,5 @@ __all__ = [
     "reshape",
     "slice",
     "wide",
+    "without_negative_zero",
 ]

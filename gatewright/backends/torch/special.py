@@ -88,7 +88,24 @@ def operand_texts(node: Node, texts: list[str], special: dict[Value, Format]) ->
     ]
 
 
-def port_text(node: Node, text: str, ports: set[Value]) -> str:
-    """The operand of a cast: at a port, NaN is the code 0 of a format that has none."""
-    is_fixed = isinstance(node.op, Cast) and isinstance(node.op.spec.format, Fixed)
-    return f"gw.counted({text})" if is_fixed and node.inputs[0] in ports else text
+def without_negative_zero(value: Tensor) -> Tensor:
+    """``value`` with -0 as 0, as integers have it; unchanged while a model is exported."""
+    return value if torch.compiler.is_exporting() else value + 0.0
+
+
+def codes_read(graph: Graph) -> set[Value]:
+    """The values whose very codes a function looks up, so that -0 is not 0."""
+    found: set[Value] = set()
+    for node in reversed(graph.nodes):
+        if isinstance(node.op, UnaryFunction) or (isinstance(node.op, MOVEMENTS) and node.output in found):
+            found.update(node.inputs)
+    return found
+
+
+def cast_operand_text(node: Node, text: str, ports: set[Value], codes: set[Value]) -> str:
+    """The operand of a cast: at a port, NaN is the code 0 of a format that has none; behind one, there is no -0."""
+    assert isinstance(node.op, Cast)
+    if node.inputs[0] in ports:
+        return f"gw.counted({text})" if isinstance(node.op.spec.format, Fixed) else text
+    signed = isinstance(node.op.spec.format, SignificandFormat) and node.op.spec.format.is_signed
+    return f"gw.without_negative_zero({text})" if signed and node.output in codes else text
