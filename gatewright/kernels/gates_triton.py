@@ -1,5 +1,5 @@
 # pyright: basic
-"""GELU and SiLU-gated products, in Triton: elementwise, with an optional cast to a block format.
+"""GELU and SiLU-gated products, in Triton: elementwise, with an optional cast.
 
 Floor: input and output bytes over the copy bandwidth.
 """
@@ -12,8 +12,9 @@ from torch import Tensor
 
 from gatewright.kernels import device
 from gatewright.kernels.autotune import tuned
+from gatewright.kernels.cast_code import encode_scalar, is_scalar
 from gatewright.kernels.device_code import round_to, to_float32
-from gatewright.kernels.formats import BlockFormat
+from gatewright.kernels.formats import FORMATS
 from gatewright.kernels.quantize_triton import store_blocks
 
 GELU, GELU_TANH, SILU_GATE = 0, 1, 2
@@ -63,12 +64,17 @@ def gates_kernel(
     if FORMAT == "":
         result = round_to(value, out.dtype.element_ty, NATIVE)
         tl.store(out + first * SIZE + place, result, mask=inside[:, None])
+    elif is_scalar(FORMAT):
+        code = encode_scalar(value, FORMAT).to(out.dtype.element_ty)
+        tl.store(out + first * SIZE + place, code, mask=inside[:, None])
     else:
         store_blocks(value, out, scales, first, inside, FORMAT, GROUPS, NATIVE, True)
 
 
 @triton.jit
-def gates_tail_kernel(values, other, out, start, length, KIND: tl.constexpr, NATIVE: tl.constexpr):
+def gates_tail_kernel(
+    values, other, out, start, length, KIND: tl.constexpr, FORMAT: tl.constexpr, NATIVE: tl.constexpr
+):
     """The last elements, fewer than 8."""
     place = tl.arange(0, 8)
     inside = start + place < length
@@ -76,7 +82,10 @@ def gates_tail_kernel(values, other, out, start, length, KIND: tl.constexpr, NAT
     value = gate_value(value, KIND)
     if KIND == 2:
         value = value * to_float32(tl.load(other + start + place, mask=inside, other=0.0), NATIVE)
-    tl.store(out + start + place, round_to(value, out.dtype.element_ty, NATIVE), mask=inside)
+    if FORMAT == "":
+        tl.store(out + start + place, round_to(value, out.dtype.element_ty, NATIVE), mask=inside)
+    else:
+        tl.store(out + start + place, encode_scalar(value, FORMAT).to(out.dtype.element_ty), mask=inside)
 
 
 def launch_gates(
@@ -84,14 +93,18 @@ def launch_gates(
     values: Tensor,
     other: Tensor | None,
     out: Tensor,
-    scales: Tensor | None,
-    form: BlockFormat | None,
+    scales: Tensor,
+    cast: str,
 ) -> None:
-    """Fill ``out`` (and ``scales``) from ``values`` (and ``other``), all contiguous."""
+    """Fill ``out`` (and ``scales``) from ``values`` (and ``other``), all contiguous.
+
+    ``cast`` is the output's name in the kernels (``Output.kernel``).
+    """
     length = values.numel()
     if length == 0:
         return
-    size = form.size if form else 8
+    blocks = FORMATS.get(cast)
+    size = 8 if blocks is None else blocks.size
     groups = length // size
     factor = values if other is None else other
     default = {"GROUPS": 2048 // size, "num_warps": 8}
@@ -103,17 +116,18 @@ def launch_gates(
             values,
             factor,
             out,
-            out if scales is None else scales,
+            scales,
             groups,
             KIND=kind,
             SIZE=size,
-            FORMAT=form.name if form else "",
+            FORMAT=cast,
             NATIVE=device.native(),
             **config,
         )
 
     if groups:
-        key = (kind, str(values.dtype), form.name if form else "", device.next_power(groups))
+        key = (kind, str(values.dtype), cast, device.next_power(groups))
         tuned("gates", key, values, default, options, run)
-    if form is None and length % 8:
-        gates_tail_kernel[(1,)](values, factor, out, groups * 8, length, KIND=kind, NATIVE=device.native())
+    if blocks is None and length % 8:
+        common = {"KIND": kind, "FORMAT": cast, "NATIVE": device.native()}
+        gates_tail_kernel[(1,)](values, factor, out, groups * 8, length, **common)

@@ -1,8 +1,9 @@
 """Softmax, layer norm, RMS norm, GELU and SiLU gate: the operators, with an optional cast of the result.
 
-Each works along the last axis. With ``output`` the name of a block format, the result is ``(codes, scales)``
-of the float32 value, rounded once; without, it is a tensor of the input's type. Plain results have
-gradients (PyTorch's own formulas, on the saved inputs).
+Each works along the last axis. Without ``output`` the result is a tensor of the input's type, and has gradients
+(PyTorch's own formulas, on the saved inputs). With the name of a format, it is the float32 value, rounded once:
+``(codes, scales)`` of a block format, packed as ``convert.quantize`` packs, or the codes of any other cast
+(:mod:`gatewright.kernels.outputs`).
 """
 
 from __future__ import annotations
@@ -16,27 +17,10 @@ from torch import Tensor
 from gatewright.diagnostics import error
 from gatewright.kernels import device
 from gatewright.kernels.arguments import check_choice, check_devices, check_float, check_shape
-from gatewright.kernels.formats import BlockFormat, block_format, quantize_reference
+from gatewright.kernels.outputs import read_output
 
 ROW_KINDS = ("softmax", "layer_norm", "rms_norm")
 GATE_KINDS = ("gelu", "gelu_tanh", "silu_gate")
-
-
-def _outputs(values: Tensor, form: BlockFormat | None) -> tuple[Tensor, Tensor]:
-    if form is None:
-        return torch.empty(values.shape, dtype=values.dtype, device=values.device), values.new_empty(
-            0, dtype=torch.uint8
-        )
-    lead, width = values.shape[:-1], values.shape[-1]
-    codes = values.new_empty((*lead, form.packed(width)), dtype=form.code_dtype)
-    return codes, values.new_empty((*lead, width // form.size), dtype=torch.uint8)
-
-
-def _finish(result: Tensor, values: Tensor, form: BlockFormat | None) -> tuple[Tensor, Tensor]:
-    """A reference path's float32 result in the output format."""
-    if form is None:
-        return result.to(values.dtype).contiguous(), values.new_empty(0, dtype=torch.uint8)
-    return quantize_reference(result, form)
 
 
 def reference_rows(values: Tensor, weight: Tensor | None, bias: Tensor | None, kind: str, epsilon: float) -> Tensor:
@@ -63,31 +47,32 @@ def reference_gates(values: Tensor, other: Tensor | None, kind: str) -> Tensor:
 def _rows(
     values: Tensor, weight: Tensor | None, bias: Tensor | None, kind: str, epsilon: float, output: str
 ) -> tuple[Tensor, Tensor]:
-    form = block_format(output) if output else None
+    target = read_output(output)
     if device.uses_kernel(values):
         from gatewright.kernels import rows_cuda
         from gatewright.kernels.rows_triton import launch_rows, row_limit
 
         if row_limit(values):
             device.record(kind, values)
-            out, scales = _outputs(values, form)
+            out, scales = target.empty(values)
             gain = None if weight is None else weight.contiguous()
             shift = None if bias is None else bias.contiguous()
             values = values.contiguous()
-            if form is None and rows_cuda.serves(values, gain, shift):
+            if not output and rows_cuda.serves(values, gain, shift):
                 rows_cuda.launch_rows(ROW_KINDS.index(kind), values, gain, shift, epsilon, out)
             else:
-                launch_rows(ROW_KINDS.index(kind), values, gain, shift, epsilon, out, scales, form)
-            return out, scales
+                launch_rows(ROW_KINDS.index(kind), values, gain, shift, epsilon, out, scales, target.kernel)
+            return target.finish((out, scales))
     device.LAUNCHES[kind, "reference"] += 1
-    return _finish(reference_rows(values, weight, bias, kind, epsilon), values, form)
+    return target.of(reference_rows(values, weight, bias, kind, epsilon), values.dtype)
 
 
 @_rows.register_fake
 def _(
     values: Tensor, weight: Tensor | None, bias: Tensor | None, kind: str, epsilon: float, output: str
 ) -> tuple[Tensor, Tensor]:
-    return _outputs(values, block_format(output) if output else None)
+    target = read_output(output)
+    return target.finish(target.empty(values))
 
 
 def _save_rows(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -112,21 +97,22 @@ _rows.register_autograd(_rows_backward, setup_context=_save_rows)
 @torch.library.custom_op("gatewright::gates", mutates_args=())
 @device.on_its_device
 def _gates(values: Tensor, other: Tensor | None, kind: str, output: str) -> tuple[Tensor, Tensor]:
-    form = block_format(output) if output else None
+    target = read_output(output)
     device.record(kind, values)
     if device.uses_kernel(values):
         from gatewright.kernels.gates_triton import launch_gates
 
-        out, scales = _outputs(values, form)
+        out, scales = target.empty(values)
         factor = None if other is None else other.contiguous()
-        launch_gates(GATE_KINDS.index(kind), values.contiguous(), factor, out, scales, form)
-        return out, scales
-    return _finish(reference_gates(values, other, kind), values, form)
+        launch_gates(GATE_KINDS.index(kind), values.contiguous(), factor, out, scales, target.kernel)
+        return target.finish((out, scales))
+    return target.of(reference_gates(values, other, kind), values.dtype)
 
 
 @_gates.register_fake
 def _(values: Tensor, other: Tensor | None, kind: str, output: str) -> tuple[Tensor, Tensor]:
-    return _outputs(values, block_format(output) if output else None)
+    target = read_output(output)
+    return target.finish(target.empty(values))
 
 
 def _save_gates(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -154,30 +140,30 @@ def _check_rows(name: str, values: Tensor) -> None:
         raise error("GW0505", f"`{name}` has shape (), expected at least one axis", help=f"pass `{name}.reshape(1)`")
 
 
-def _check_output(name: str, values: Tensor, output: str) -> str:
-    """The output format's full name; GW0505 if a row is no whole number of its blocks."""
-    if not output:
-        return ""
+def _check_output(name: str, values: Tensor, output: str) -> None:
+    """GW0505 if a row is no whole number of the output's blocks, besides what ``read_output`` refuses."""
+    form = read_output(output).form
+    if form is None:
+        return
     _check_rows(name, values)
-    form = block_format(output)
     if values.shape[-1] % form.size:
         raise error(
             "GW0505",
             f"the last axis of `{name}` has {values.shape[-1]} elements, no multiple of {form.name}'s {form.size}",
             help="pad the axis, or leave `output` out and quantise the result",
         )
-    return form.name
 
 
 def _result(pair: tuple[Tensor, Tensor], output: str) -> Tensor | tuple[Tensor, Tensor]:
-    return pair if output else pair[0]
+    return pair if read_output(output).scaled else pair[0]
 
 
 def softmax(values: Tensor, output: str = "") -> Tensor | tuple[Tensor, Tensor]:
-    """Softmax along the last axis. Errors: GW0501 format, GW0502 type, GW0505 shape."""
+    """Softmax along the last axis. Errors: GW02xx format, GW0502 type, GW0505 shape, GW0506 a random rounding."""
     check_float("values", values)
     _check_rows("values", values)
-    return _result(_rows(values, None, None, "softmax", 0.0, _check_output("values", values, output)), output)
+    _check_output("values", values, output)
+    return _result(_rows(values, None, None, "softmax", 0.0, output), output)
 
 
 def layer_norm(
@@ -203,13 +189,13 @@ def _norm(
 ) -> Tensor | tuple[Tensor, Tensor]:
     check_float("values", values)
     _check_rows("values", values)
-    form = _check_output("values", values, output)
+    _check_output("values", values, output)
     for name, each in (("weight", weight), ("bias", bias)):
         if each is not None:
             check_float(name, each)
             check_shape(name, each, [values.shape[-1]], "one element for each of the last axis")
     check_devices(values=values, weight=weight, bias=bias)
-    return _result(_rows(values, weight, bias, kind, epsilon, form), output)
+    return _result(_rows(values, weight, bias, kind, epsilon, output), output)
 
 
 def gelu(values: Tensor, approximate: str = "none", output: str = "") -> Tensor | tuple[Tensor, Tensor]:
@@ -217,7 +203,8 @@ def gelu(values: Tensor, approximate: str = "none", output: str = "") -> Tensor 
     check_float("values", values)
     check_choice("approximate", approximate, ("none", "tanh"))
     kind = "gelu_tanh" if approximate == "tanh" else "gelu"
-    return _result(_gates(values, None, kind, _check_output("values", values, output)), output)
+    _check_output("values", values, output)
+    return _result(_gates(values, None, kind, output), output)
 
 
 def silu_gate(gate: Tensor, up: Tensor, output: str = "") -> Tensor | tuple[Tensor, Tensor]:
@@ -226,4 +213,5 @@ def silu_gate(gate: Tensor, up: Tensor, output: str = "") -> Tensor | tuple[Tens
     check_float("up", up)
     check_shape("up", up, list(gate.shape), "`gate` and `up` are multiplied element by element")
     check_devices(gate=gate, up=up)
-    return _result(_gates(gate, up, "silu_gate", _check_output("gate", gate, output)), output)
+    _check_output("gate", gate, output)
+    return _result(_gates(gate, up, "silu_gate", output), output)

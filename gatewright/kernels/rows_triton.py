@@ -14,8 +14,8 @@ from torch import Tensor
 
 from gatewright.kernels import device
 from gatewright.kernels.autotune import tuned
+from gatewright.kernels.cast_code import encode_scalar, is_scalar
 from gatewright.kernels.device_code import block_size, exponential2, round_to, to_float32
-from gatewright.kernels.formats import BlockFormat
 from gatewright.kernels.quantize_triton import store_blocks
 
 SOFTMAX, LAYER_NORM, RMS_NORM = 0, 1, 2
@@ -83,6 +83,9 @@ def rows_kernel(
         if FORMAT == "":
             result = round_to(value, out.dtype.element_ty, NATIVE)
             tl.store(out + row * WIDTH + column, result, mask=column < tl.where(row < rows, WIDTH, 0))
+        elif is_scalar(FORMAT):
+            code = encode_scalar(value, FORMAT).to(out.dtype.element_ty)
+            tl.store(out + row * WIDTH + column, code, mask=column < tl.where(row < rows, WIDTH, 0))
         else:
             SIZE: tl.constexpr = block_size(FORMAT)
             BLOCKS: tl.constexpr = PADDED // SIZE
@@ -99,10 +102,13 @@ def launch_rows(
     bias: Tensor | None,
     epsilon: float,
     out: Tensor,
-    scales: Tensor | None,
-    form: BlockFormat | None,
+    scales: Tensor,
+    cast: str,
 ) -> None:
-    """Fill ``out`` (and ``scales``, of a block format) from ``values`` [..., width], contiguous."""
+    """Fill ``out`` (and ``scales``, of a block format) from ``values`` [..., width], contiguous.
+
+    ``cast`` is the output's name in the kernels (``Output.kernel``).
+    """
     width = values.shape[-1]
     rows = values.numel() // width if width else 0
     if rows == 0:
@@ -125,20 +131,20 @@ def launch_rows(
             unused if weight is None else weight,
             unused if bias is None else bias,
             out,
-            unused if scales is None else scales,
+            scales,
             rows,
             epsilon,
             KIND=kind,
             WIDTH=width,
             PADDED=padded,
-            FORMAT=form.name if form else "",
+            FORMAT=cast,
             HAS_WEIGHT=weight is not None,
             HAS_BIAS=bias is not None,
             NATIVE=device.native(),
             **config,
         )
 
-    key = (kind, width, str(values.dtype), str(out.dtype), form.name if form else "", device.next_power(rows))
+    key = (kind, width, str(values.dtype), str(out.dtype), cast, device.next_power(rows))
     tuned("rows", key, values, default, options, run)
 
 
