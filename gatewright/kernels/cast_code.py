@@ -1,4 +1,5 @@
 # pyright: basic
+# ruff: noqa: SIM108 - an `if` over constants is resolved while compiling; a ternary reads as a select
 """Device functions that cast float32 to fixed-point and floating-point codes of any size.
 
 ``CAST`` is the text of a cast, as ``str(CastSpec)`` prints it; its numbers are read while the kernel is compiled.

@@ -33,10 +33,8 @@ def compile_only(kernel: JITFunction[Any], *arguments: Any, grid: Any, warmup: b
     options = {name: named.pop(name) for name in OPTIONS if name in named}
     given = dict(zip(kernel.arg_names, arguments, strict=False)) | named
     constants = {each.name: given[each.name] for each in kernel.params if each.is_constexpr}
-    signature = {
-        name: "constexpr" if name in constants else TYPES[value.dtype if isinstance(value, torch.Tensor) else type(value)]
-        for name, value in ((each, given[each]) for each in kernel.arg_names)
-    }
+    kinds = {name: value.dtype if isinstance(value, torch.Tensor) else type(value) for name, value in given.items()}
+    signature = {name: "constexpr" if name in constants else TYPES[kinds[name]] for name in kernel.arg_names}
     key = f"{kernel.__name__} {signature} {constants} {options}"
     if key in done:
         return
