@@ -16,7 +16,7 @@ from gatewright.diagnostics import GatewrightError
 from gatewright.ir.accumulation import product_bits
 from gatewright.ir.block_products import BlockOperator
 from gatewright.ir.builder import Builder, interval_of_codes
-from gatewright.ir.formats import CastSpec, Exact, Fixed, Format, GroupFormat, ScalarFormat, SignificandFormat
+from gatewright.ir.formats import CastSpec, Exact, Fixed, Format, GroupFormat, Rounding, ScalarFormat, SignificandFormat
 from gatewright.ir.graph import Graph, Node
 from gatewright.ir.intervals import Interval
 from gatewright.ir.ops.cast import Cast
@@ -71,6 +71,9 @@ def _of_node(node: Node, operands: list[Precision]) -> Precision:
     spec = op.spec if isinstance(op, Cast) else result_cast(op)
     if spec is not None:
         source = operands[0] if operands else Precision(Type(shape))
+        if spec.rounding is Rounding.STOCHASTIC:
+            # Made in floating point: hardware, which wide integers imitate, does not round at random.
+            return _not_wide(of_format(shape, spec.format))
         return of_format(shape, spec.format, _narrowed(op, source))
     if isinstance(op, BlockOperator) and op.accumulation is not None:
         return _of_block_product(node, op, operands)
@@ -90,6 +93,10 @@ def _of_node(node: Node, operands: list[Precision]) -> Precision:
     for inner in builder.nodes:
         dtypes.append(_dtype(_largest(inner), inner.output.format))
     return Precision(result.type, max(dtypes, key=("float32", "float64", "wide").index))
+
+
+def _not_wide(precision: Precision) -> Precision:
+    return replace(precision, dtype="float64") if precision.dtype == "wide" else precision
 
 
 def _of_block_product(node: Node, op: BlockOperator, operands: list[Precision]) -> Precision:

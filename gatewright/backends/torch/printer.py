@@ -18,8 +18,9 @@ from gatewright.backends.torch.special import cast_operand_text, codes_read, ope
 from gatewright.backends.torch.texts import operation_text, result_cast, streams_of
 from gatewright.backends.torch.wide import Region, region_of
 from gatewright.diagnostics import Location
-from gatewright.ir.formats import Block, CastSpec, Exact, Format, Overflow, ScalarFormat
+from gatewright.ir.formats import Block, CastSpec, Exact, Format, Overflow, Rounding, ScalarFormat
 from gatewright.ir.graph import Graph, Node
+from gatewright.ir.operator import Operator
 from gatewright.ir.ops.cast import Cast
 from gatewright.ir.ops.constant import Constant
 from gatewright.ir.types import Value
@@ -162,11 +163,17 @@ def _print_node(state: _State, node: Node) -> None:
             text = operation_text(node, operands, state.streams)
         else:
             text = _function_text(state, node, spec, operands)
-    if precision.dtype != "wide" and any(state.precision[each].dtype == "wide" for each in node.inputs):
+    enters = any(state.precision[each].dtype == "wide" for each in node.inputs)
+    if enters and precision.dtype != "wide" and not _is_stochastic(op):
         text = _wide_text(state, value, text)
     name = state.name(value)
     state.names[value] = name
     state.lines.append(f"{name} = {text}{_comment(value, precision)}")
+
+
+def _is_stochastic(op: Operator) -> bool:
+    spec = op.spec if isinstance(op, Cast) else result_cast(op)
+    return spec is not None and spec.rounding is Rounding.STOCHASTIC
 
 
 def _is_computed_parameter(state: _State, node: Node, value: Value) -> bool:
@@ -201,7 +208,8 @@ def _function_text(state: _State, node: Node, spec: CastSpec, operands: list[str
     source = state.precision[node.inputs[0]].type.format
     fields = {each.name: getattr(node.op, each.name) for each in dataclasses.fields(cast(Any, node.op))}
     known = isinstance(source, ScalarFormat) and (not isinstance(source, Exact) or fields.get("domain") is not None)
-    if not known or not isinstance(spec.format, ScalarFormat) or node.output not in state.streams:
+    known &= spec.rounding is not Rounding.STOCHASTIC and isinstance(spec.format, ScalarFormat)
+    if not known or node.output not in state.streams:
         return f'gw.cast({operation_text(node, operands, state.streams)}, "{spec}")'
     attributes = {name: value for name, value in fields.items() if name != "result" and value is not None}
     last = f", '{json.dumps(attributes)}'" if attributes else ""

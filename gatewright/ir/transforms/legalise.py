@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gatewright.diagnostics import Collector, GatewrightError, diagnostic
-from gatewright.ir.block_products import Grouped
+from gatewright.ir.block_products import BlockOperator, Grouped
 from gatewright.ir.block_values import BlockValue, encoded_blocks
 from gatewright.ir.blocks import block_input, legalise_blocks
 from gatewright.ir.builder import Builder, interval_of_codes
@@ -106,14 +106,24 @@ def legalise(graph: Graph) -> Legalised:
 
 
 def _check_casts(graph: Graph, problems: Collector) -> None:
-    """GW0310 for every stochastic cast, those at ports and of constants included."""
+    """GW0310 for every stochastic cast: at ports, of constants, of functions' results and of blocks' products too."""
     for node in graph.nodes:
-        if isinstance(node.op, Cast):
+        for spec in _casts_of(node.op):
             try:
-                check_repeatable(node.op.spec, node.location)
+                check_repeatable(spec, node.location)
             except GatewrightError as problem:
                 problems.add(problem)
     problems.raise_if_any()
+
+
+def _casts_of(op: Operator) -> list[CastSpec]:
+    """Every cast that an operator makes."""
+    if isinstance(op, Cast):
+        return [op.spec]
+    if isinstance(op, BlockOperator):
+        return [] if op.accumulation is None else [op.accumulation.spec]
+    spec: CastSpec | None = getattr(op, "result", None) if op.result_role is not None else None
+    return [] if spec is None else [spec]
 
 
 def _block_output(name: str, value: BlockValue, source: Value):
