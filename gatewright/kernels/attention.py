@@ -21,6 +21,7 @@ from gatewright.kernels.arguments import (
 )
 from gatewright.kernels.convert import dequantize
 from gatewright.kernels.formats import block_format
+from gatewright.kernels.gradients import gradients
 
 CACHE_FORMATS = ("mxint8", "mxfp8_e4m3", "mxfp8_e5m2")
 DEPTHS = (32, 64, 128, 256)
@@ -59,21 +60,25 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-    query, keys, values = ctx.saved_tensors
+    again = torch.is_grad_enabled()  # the library's attention has no second derivative
+
+    def plain(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        if again:
+            return reference_attention(query, keys, values, ctx.causal, ctx.scale).to(query.dtype)
+        return _library_attention(query, keys, values, ctx.causal, ctx.scale)
+
+    return (*gradients(plain, ctx.saved_tensors, gradient), None, None)
+
+
+def _library_attention(query: Tensor, keys: Tensor, values: Tensor, causal: bool, scale: float) -> Tensor:
     group = query.shape[1] // keys.shape[1]
-    with torch.enable_grad():
-        leaves = [each.detach().requires_grad_() for each in (query, keys, values)]
-        wide = [leaves[0], leaves[1].repeat_interleave(group, 1), leaves[2].repeat_interleave(group, 1)]
-        causal = bool(ctx.causal and query.shape[2] == keys.shape[2])
-        mask = None
-        if ctx.causal and not causal:
-            visible = torch.ones(query.shape[2], keys.shape[2], dtype=torch.bool, device=query.device)
-            mask = visible.tril(keys.shape[2] - query.shape[2])
-        result = F.scaled_dot_product_attention(
-            wide[0], wide[1], wide[2], attn_mask=mask, is_causal=causal, scale=ctx.scale
-        )
-        found = torch.autograd.grad(result, leaves, gradient)
-    return (*found, None, None)
+    square = bool(causal and query.shape[2] == keys.shape[2])
+    mask = None
+    if causal and not square:
+        visible = torch.ones(query.shape[2], keys.shape[2], dtype=torch.bool, device=query.device)
+        mask = visible.tril(keys.shape[2] - query.shape[2])
+    wide = [each.repeat_interleave(group, 1) for each in (keys, values)]
+    return F.scaled_dot_product_attention(query, *wide, attn_mask=mask, is_causal=square, scale=scale)
 
 
 _attention.register_autograd(_backward, setup_context=_save)

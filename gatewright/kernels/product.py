@@ -26,6 +26,7 @@ from gatewright.kernels.arguments import (
 )
 from gatewright.kernels.convert import dequantize
 from gatewright.kernels.formats import block_format
+from gatewright.kernels.gradients import gradients
 
 ACTIVATIONS = ("none", "relu", "gelu", "silu")
 FUSED_ROWS = 64  # above, decoding once and the library's product are faster
@@ -110,13 +111,25 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     x, codes, scales, bias = ctx.saved_tensors
     weights = _decoded(codes, scales, ctx.form, x.dtype)
     if ctx.activation != "none":
-        with torch.enable_grad():
-            before = F.linear(x, weights, None if bias is None else bias.to(x.dtype)).detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(activate(before, ctx.activation), before, gradient)
-    bias_gradient = None
+        before = F.linear(x, weights, None if bias is None else bias.to(x.dtype))
+
+        def activation(values: Tensor) -> Tensor:
+            return activate(values, ctx.activation)
+
+        (found,) = gradients(activation, [before], gradient)
+        assert found is not None
+        gradient = found
+    rows = gradient.reshape(-1, gradient.shape[-1])
+    scales_gradient = bias_gradient = None
+    if ctx.needs_input_grad[2]:  # of groups of integers: a block format's scales are codes
+
+        def decode(values: Tensor) -> Tensor:
+            return _decoded(codes, values, ctx.form, torch.float32)
+
+        (scales_gradient,) = gradients(decode, [scales], rows.float().T @ x.reshape(-1, x.shape[-1]).float())
     if bias is not None and ctx.needs_input_grad[4]:
-        bias_gradient = gradient.reshape(-1, gradient.shape[-1]).sum(0).to(bias.dtype)
-    return gradient @ weights, None, None, None, bias_gradient, None
+        bias_gradient = rows.sum(0).to(bias.dtype)
+    return gradient @ weights, None, scales_gradient, None, bias_gradient, None
 
 
 _linear.register_autograd(_backward, setup_context=_save)

@@ -17,6 +17,7 @@ from torch import Tensor
 from gatewright.diagnostics import error
 from gatewright.kernels import device
 from gatewright.kernels.arguments import check_choice, check_devices, check_float, check_shape
+from gatewright.kernels.gradients import gradients
 from gatewright.kernels.outputs import read_output
 
 ROW_KINDS = ("softmax", "layer_norm", "rms_norm")
@@ -81,14 +82,10 @@ def _save_rows(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 
 def _rows_backward(context: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    values, weight, bias = context.saved_tensors
-    with torch.enable_grad():
-        leaves = [None if each is None else each.detach().requires_grad_() for each in (values, weight, bias)]
-        assert leaves[0] is not None
-        result = reference_rows(leaves[0], leaves[1], leaves[2], context.kind, context.epsilon)
-        present = [each for each in leaves if each is not None]
-        found = iter(torch.autograd.grad(result, present, gradient.float(), allow_unused=True))
-    return (*(None if each is None else next(found) for each in leaves), None, None, None)
+    def plain(values: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        return reference_rows(values, weight, bias, context.kind, context.epsilon)
+
+    return (*gradients(plain, context.saved_tensors, gradient.float()), None, None, None)
 
 
 _rows.register_autograd(_rows_backward, setup_context=_save_rows)
@@ -121,14 +118,10 @@ def _save_gates(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 
 def _gates_backward(context: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    values, other = context.saved_tensors
-    with torch.enable_grad():
-        leaves = [None if each is None else each.detach().requires_grad_() for each in (values, other)]
-        assert leaves[0] is not None
-        result = reference_gates(leaves[0], leaves[1], context.kind)
-        present = [each for each in leaves if each is not None]
-        found = iter(torch.autograd.grad(result, present, gradient.float()))
-    return (*(None if each is None else next(found) for each in leaves), None, None)
+    def plain(values: Tensor, other: Tensor | None) -> Tensor:
+        return reference_gates(values, other, context.kind)
+
+    return (*gradients(plain, context.saved_tensors, gradient.float()), None, None)
 
 
 _gates.register_autograd(_gates_backward, setup_context=_save_gates)
