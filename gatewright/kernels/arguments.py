@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -11,8 +13,48 @@ from gatewright.diagnostics import error
 from gatewright.kernels.formats import FLOATS, BlockFormat
 
 
+def check_tensor(name: str, value: object) -> None:
+    """GW0502 unless ``value`` is an ordinary tensor: not a number, an array, a list or a sparse tensor."""
+    if not isinstance(value, Tensor):
+        raise error("GW0502", f"`{name}` is a {type(value).__name__}, expected a tensor")
+    if value.layout != torch.strided:
+        found = str(value.layout).removeprefix("torch.")
+        raise error("GW0502", f"`{name}` is {found}, expected a dense tensor", help=f"pass `{name}.to_dense()`")
+
+
+def check_pair(name: str, pair: object) -> tuple[Tensor, Tensor]:
+    """GW0502 unless ``pair`` is (codes, scales), as ``quantize`` gives them; the two."""
+    if not _is_sequence(pair) or len(pair) != 2:
+        raise error("GW0502", f"`{name}` is a {type(pair).__name__}, expected the pair (codes, scales)",
+                    help="pass what `convert.quantize` gives")  # fmt: skip
+    for index, each in enumerate(pair):
+        check_tensor(f"{name}[{index}]", each)
+    return pair[0], pair[1]
+
+
+def _is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, tuple | list)
+
+
+def check_whole(name: str, value: object, code: str) -> int:
+    """``value`` as a whole number; the error ``code`` if it is none."""
+    if isinstance(value, torch.SymInt):
+        return value  # pyright: ignore[reportReturnType] - stands for an int while a graph is traced
+    try:
+        return operator.index(value)  # pyright: ignore[reportArgumentType] - this is the question
+    except TypeError:
+        raise error(code, f"`{name}` is `{value}`, expected a whole number") from None
+
+
+def check_number(name: str, value: object) -> None:
+    """GW0506 unless ``value`` is a real number."""
+    if not isinstance(value, int | float | torch.SymInt | torch.SymFloat):
+        raise error("GW0506", f"`{name}` is `{value}`, expected a number")
+
+
 def check_dtype(name: str, value: Tensor, allowed: Sequence[torch.dtype]) -> None:
-    """GW0502 unless ``value`` has one of the ``allowed`` types."""
+    """GW0502 unless ``value`` is a tensor of one of the ``allowed`` types."""
+    check_tensor(name, value)
     if value.dtype not in allowed:
         wanted = " or ".join(str(each).removeprefix("torch.") for each in allowed)
         found = str(value.dtype).removeprefix("torch.")
@@ -30,6 +72,7 @@ def check_devices(**values: Tensor | None) -> None:
     for name, value in values.items():
         if value is None:
             continue
+        check_tensor(name, value)
         first = first or (name, value)
         if value.device != first[1].device:
             raise error(
@@ -41,13 +84,15 @@ def check_devices(**values: Tensor | None) -> None:
 
 def check_axis(axis: int, dimensions: int) -> int:
     """The axis counted from the front; GW0504 if the tensor has no such axis."""
+    axis = check_whole("axis", axis, "GW0504")
     if not -dimensions <= axis < dimensions:
         raise error("GW0504", f"`axis` is {axis}, the tensor has {dimensions} dimensions")
     return axis % dimensions
 
 
 def check_shape(name: str, value: Tensor, expected: Sequence[int | None], why: str) -> None:
-    """GW0505 unless ``value`` has the ``expected`` shape (None: any size)."""
+    """GW0505 unless ``value`` has the ``expected`` shape (None: any size); GW0502 if it is no tensor."""
+    check_tensor(name, value)
     fits = value.ndim == len(expected) and all(
         want is None or want == size for want, size in zip(expected, value.shape, strict=True)
     )

@@ -17,7 +17,10 @@ from gatewright.kernels.arguments import (
     check_devices,
     check_dtype,
     check_float,
+    check_number,
+    check_pair,
     check_shape,
+    check_whole,
 )
 from gatewright.kernels.convert import dequantize
 from gatewright.kernels.formats import block_format
@@ -152,6 +155,7 @@ def attention_decode(
     check_float("query", query)
     check_shape("query", query, (None,) * 3, "[batch, heads, depth]")
     batch, heads, depth = query.shape
+    keys, values = check_pair("keys", keys), check_pair("values", values)
     for name, (codes, scales) in (("keys", keys), ("values", values)):
         check_shape(f"{name}[0]", codes, (batch, None, None, depth), "[batch, key-value heads, tokens, depth]")
         check_blocks(codes, scales, found, 3, (f"{name}[0]", f"{name}[1]"))
@@ -159,7 +163,7 @@ def attention_decode(
     _check_heads(heads, keys[0].shape[1], depth)
     check_devices(query=query, keys=keys[0], values=values[0])
     capacity = keys[0].shape[2]
-    tokens = capacity if length is None else length
+    tokens = capacity if length is None else check_whole("length", length, "GW0505")
     if not 0 < tokens <= capacity:
         raise error("GW0505", f"`length` is {tokens}, the cache holds {capacity} tokens")
     parts = [each.contiguous() for each in (*keys, *values)]
@@ -167,7 +171,10 @@ def attention_decode(
 
 
 def _scale(scale: float | None, depth: int) -> float:
-    return 1.0 / math.sqrt(depth) if scale is None else scale
+    if scale is None:
+        return 1.0 / math.sqrt(depth)
+    check_number("scale", scale)
+    return scale
 
 
 def _check_heads(heads: int, shared: int, depth: int) -> None:

@@ -28,7 +28,7 @@ def finish(value, bias, column, within, ACTIVATION: tl.constexpr, HAS_BIAS: tl.c
     if HAS_BIAS:
         value += to_float32(tl.load(bias + column, mask=within, other=0.0), NATIVE)[None, :]
     if ACTIVATION == "relu":
-        value = tl.maximum(value, 0.0)
+        value = tl.maximum(value, 0.0, propagate_nan=tl.PropagateNan.ALL)
     elif ACTIVATION == "gelu":
         value = gate_value(value, 0)
     elif ACTIVATION == "silu":

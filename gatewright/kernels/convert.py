@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gatewright.diagnostics import error
 from gatewright.kernels import device
-from gatewright.kernels.arguments import check_axis, check_blocks, check_dtype, check_float
+from gatewright.kernels.arguments import check_axis, check_blocks, check_float, check_tensor, check_whole
 from gatewright.kernels.formats import (
     FLOATS,
     block_format,
@@ -94,10 +94,12 @@ def dequantize(
     Errors: GW0501 format, GW0502 type, GW0503 devices, GW0504 axis, GW0505 shapes that do not fit.
     """
     found = block_format(form)
+    check_tensor("codes", codes)
     axis = check_axis(axis, codes.ndim)
     whole = check_blocks(codes, scales, found, axis, ("codes", "scales"))
-    check_dtype("dtype", torch.empty(0, dtype=dtype), FLOATS)
-    if length is not None and not 0 <= length <= whole:
+    if dtype not in FLOATS:
+        raise error("GW0502", f"`dtype` is {dtype}", help="pass torch.bfloat16, torch.float16 or torch.float32")
+    if length is not None and not 0 <= check_whole("length", length, "GW0505") <= whole:
         raise error("GW0505", f"`length` is {length}, `codes` holds {whole} elements along axis {axis}")
     out = _dequantize(codes, scales, found.name, dtype, axis)
     return out if length is None else out.narrow(axis, 0, length)

@@ -103,7 +103,7 @@ FLOATS = (torch.bfloat16, torch.float16, torch.float32)
 
 def block_format(name: str) -> BlockFormat:
     """The format called ``name``; GW0501 if there is none."""
-    found = FORMATS.get(ALIASES.get(name, name))
+    found = FORMATS.get(ALIASES.get(name, name)) if isinstance(name, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
     if found is None:
         known = ", ".join((*FORMATS, *ALIASES))
         raise error("GW0501", f"no block format is called `{name}`", help=f"use one of: {known}")

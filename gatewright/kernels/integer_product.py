@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gatewright.diagnostics import error
 from gatewright.kernels import device
-from gatewright.kernels.arguments import check_choice, check_devices, check_dtype, check_shape
+from gatewright.kernels.arguments import check_choice, check_devices, check_dtype, check_shape, check_whole
 
 ROUNDINGS = ("half_even", "half_up", "half_down", "half_zero", "half_away", "floor", "toward_zero")
 OVERFLOWS = ("saturate", "saturate_symmetric", "saturate_zero", "wrap")
@@ -148,9 +148,15 @@ def integer_linear(
         check_shape("bias", bias, [weights.shape[0]], "one element for each row of the weights")
     check_devices(x=x, weights=weights, bias=bias)
     if shift is None:
+        if (rounding, overflow, width, signed) != ("half_even", "saturate", 8, True):
+            raise error(
+                "GW0506", f"`shift` is None, so the sums are not cast to {overflow} {rounding} codes of {width} bits",
+                help="pass `shift=0` to cast them, or leave `rounding`, `overflow`, `width` and `signed` out",
+            )  # fmt: skip
         return _integer_linear(x, weights, bias, relu, 0, "floor", "", 32, True)
     check_choice("rounding", rounding, ROUNDINGS)
     check_choice("overflow", overflow, OVERFLOWS)
+    shift, width = check_whole("shift", shift, "GW0506"), check_whole("width", width, "GW0506")
     if not 0 <= shift <= 40 or not 1 <= width <= (32 if signed else 31):
         raise error("GW0506", f"`shift` is {shift} and `width` {width}", help="use 0..40 and 1..32 (31 unsigned)")
     return _integer_linear(x, weights, bias, relu, shift, rounding, overflow, width, signed)

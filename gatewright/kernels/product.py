@@ -22,6 +22,7 @@ from gatewright.kernels.arguments import (
     check_devices,
     check_dtype,
     check_float,
+    check_pair,
     check_shape,
 )
 from gatewright.kernels.convert import dequantize
@@ -159,6 +160,7 @@ def block_product(x: tuple[Tensor, Tensor], weights: tuple[Tensor, Tensor], form
     Errors as ``block_linear``.
     """
     found = block_format(form)
+    x, weights = check_pair("x", x), check_pair("weights", weights)
     for name, (codes, scales) in (("x", x), ("weights", weights)):
         check_shape(f"{name}[0]", codes, (None, None), "operands are [rows, packed K]")
         check_blocks(codes, scales, found, 1, (f"{name}[0]", f"{name}[1]"))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gatewright.diagnostics import error
 from gatewright.kernels import device
-from gatewright.kernels.arguments import check_choice, check_devices, check_float, check_shape
+from gatewright.kernels.arguments import check_choice, check_devices, check_float, check_number, check_shape
 from gatewright.kernels.gradients import gradients
 from gatewright.kernels.outputs import read_output
 
@@ -188,6 +188,7 @@ def _norm(
             check_float(name, each)
             check_shape(name, each, [values.shape[-1]], "one element for each of the last axis")
     check_devices(values=values, weight=weight, bias=bias)
+    check_number("epsilon", epsilon)
     return _result(_rows(values, weight, bias, kind, epsilon, output), output)
 
 

@@ -94,6 +94,28 @@ ERRORS: dict[str, tuple[str, str, Callable[..., Any]]] = {
         "GW0505", "x.0.", lambda x, c, s: product.block_product((c[:, :32], s[:, :1]), (c, s), "mxint8")),
     "no row": ("GW0505", "values", lambda x, c, s: rows.softmax(x[0, 0])),
     "no row to norm": ("GW0505", "values", lambda x, c, s: rows.rms_norm(x[0, 0], x[0])),
+    "a list": ("GW0502", "values", lambda x, c, s: convert.quantize([1.0, 2.0], "mxint8")),  # type: ignore[arg-type]
+    "an array": ("GW0502", "values", lambda x, c, s: rows.softmax(x.cpu().numpy())),
+    "sparse": ("GW0502", "values", lambda x, c, s: convert.quantize(x.to_sparse(), "mxint8")),
+    "no axis": ("GW0504", "axis", lambda x, c, s: convert.quantize(x, "mxint8", None)),  # type: ignore[arg-type]
+    "half an axis": ("GW0504", "axis", lambda x, c, s: convert.quantize(x, "mxint8", 0.5)),  # type: ignore[arg-type]
+    "no format": ("GW0501", r"\[0\]", lambda x, c, s: convert.quantize(x, [0])),  # type: ignore[arg-type]
+    "codes in a list": ("GW0502", "codes", lambda x, c, s: convert.dequantize([1], s, "mxint8")),  # type: ignore[arg-type]
+    "a type's name": (
+        "GW0502", "dtype", lambda x, c, s: convert.dequantize(c, s, "mxint8", "bfloat16")),  # type: ignore[arg-type]
+    "half a token": ("GW0505", "length", lambda x, c, s: convert.dequantize(c, s, "mxint8", length=1.5)),  # type: ignore[arg-type]
+    "a number for a bias": (
+        "GW0502", "bias", lambda x, c, s: product.block_linear(x, c, s, "mxint8", 1.0)),  # type: ignore[arg-type]
+    "no pair": ("GW0502", "x", lambda x, c, s: product.block_product(x, (c, s), "mxint8")),
+    "a pair of three": ("GW0502", "weights", lambda x, c, s: product.block_product((c, s), (c, s, s), "mxint8")),  # type: ignore[arg-type]
+    "a plain cache": (
+        "GW0502", "keys", lambda x, c, s: attention.attention_decode(x[:1, None], x, x, "mxint8")),  # type: ignore[arg-type]
+    "epsilon as weight": ("GW0502", "weight", lambda x, c, s: rows.rms_norm(x, 1e-6)),  # type: ignore[arg-type]
+    "epsilon in words": ("GW0506", "epsilon", lambda x, c, s: rows.rms_norm(x, epsilon="small")),  # type: ignore[arg-type]
+    "scale in words": (
+        "GW0506", "scale", lambda x, c, s: attention.attention(*3 * [x[None, None, :, :32]], scale="a")),  # type: ignore[arg-type]
+    "half a shift": ("GW0506", "shift", lambda x, c, s: integer_product.integer_linear(c, c, shift=0.5)),  # type: ignore[arg-type]
+    "a width without a cast": ("GW0506", "shift", lambda x, c, s: integer_product.integer_linear(c, c, width=4)),
     "no row to cast": ("GW0505", "gate", lambda x, c, s: rows.silu_gate(x[0, 0], x[0, 0], "mxint8")),
 }  # fmt: skip
 

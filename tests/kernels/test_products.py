@@ -69,6 +69,19 @@ def test_every_weight_code_and_scale_reaches_the_product_exactly(name: str, rows
         assert found[row_is_nan].isnan().all()
 
 
+@pytest.mark.parametrize("activation", product.ACTIVATIONS)
+@pytest.mark.parametrize("rows", [20, 70])
+def test_a_nan_passes_every_activation(rows: int, activation: str, where: str) -> None:
+    codes, scales = convert.quantize(torch.randn(40, 64, device=where), "mxint8")
+    scales[3, 1] = 255  # NaN
+    bias = torch.zeros(40, device=where)
+    bias[5] = torch.nan
+    x = torch.randn(rows, 64, device=where).bfloat16()
+    nan = product.block_linear(x, codes, scales, "mxint8", bias, activation).isnan()
+    assert nan.any(0).nonzero().flatten().tolist() == [3, 5]
+    assert nan.all(0).nonzero().flatten().tolist() == [3, 5]
+
+
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("rows", [1, 70])
 @pytest.mark.parametrize("group", [16, 64, 128])
