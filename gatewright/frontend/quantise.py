@@ -21,7 +21,8 @@ from typing import Any
 from gatewright.backends.torch.precision import Precision, precisions
 from gatewright.backends.torch.texts import MOVEMENTS, result_cast, streams_of, with_result
 from gatewright.diagnostics import Collector, diagnostic, error
-from gatewright.frontend.accumulators import with_accumulators
+from gatewright.frontend.accumulators import NUMBER, accumulator, with_accumulators
+from gatewright.frontend.block_axes import BlockAxes
 from gatewright.frontend.calibrate import Site, choose_fractions, read_batches
 from gatewright.frontend.constants import constant_arrays, lossless_cast, range_problem
 from gatewright.frontend.formats_config import FormatsArgument, Rules, check_matches, read_formats
@@ -50,7 +51,7 @@ def quantise(graph: Graph, formats: FormatsArgument, calibration: Iterable[Any] 
     plan = _Planner(graph, rules, formats is None, problems).plan()
     problems.raise_if_any()
     chosen = _resolve(graph, plan, calibration)
-    quantised = _with_domains(_rebuild(graph, plan, chosen))
+    quantised = _with_domains(_rebuild(graph, plan, chosen, _numbers(graph, rules)))
     return with_accumulators(quantised, rules, constant_arrays(quantised))
 
 
@@ -126,22 +127,16 @@ class _Planner:
                     )
                 )
         self.state[value] = False
-        if spec is not None and isinstance(spec.format, Block) and self._only_cast(value):
+        if spec is not None and isinstance(spec.format, Block) and not self._leaves(value):
             self.waiting[value] = spec
         elif spec is not None and not isinstance(spec.format, Real):
             self.result.ports[value] = spec
             self.state[value] = spec
 
-    def _only_cast(self, value: Value) -> bool:
-        """Whether every reader of a value, behind operators that only move elements, casts it."""
-
-        def casts(node: Node) -> bool:
-            roles = [_role(node, index) for index, operand in enumerate(node.inputs) if operand == value]
-            if isinstance(node.op, MOVEMENTS):
-                return self._only_cast(node.output)
-            return isinstance(node.op, Cast) or None not in roles
-
-        return value not in self.graph.outputs and all(casts(node) for node in self.users[value])
+    def _leaves(self, value: Value) -> bool:
+        """Whether a value is an output of the model, behind operators that only move elements."""
+        moved = (node.output for node in self.users[value] if isinstance(node.op, MOVEMENTS))
+        return value in self.graph.outputs or any(self._leaves(each) for each in moved)
 
     def _readers(self, value: Value) -> tuple[list[CastSpec], list[CastSpec]]:
         """The casts that readers of an input ask for: by rules, and by the model's own cast operators."""
@@ -193,6 +188,8 @@ class _Planner:
         role = _role(node, index)
         if value not in self.streams:
             return self._plan_constant(position, node, index, role)
+        if role is None and value in self.waiting and not isinstance(node.op, MOVEMENTS):
+            return self._insert(position, index, self.waiting[value])
         if role is None or self._cast_by_model(value):
             return self.state[value]
         rules = self.rules.by_name() if value in self.named_ports else self.rules
@@ -316,34 +313,49 @@ def _resolve(graph: Graph, plan: Plan, calibration: Iterable[Any] | None) -> dic
     return choose_fractions(graph, sites, batches)
 
 
-def _rebuild(graph: Graph, plan: Plan, chosen: dict[Site, CastSpec]) -> Graph:
-    """The graph again, with the planned casts in place."""
+def _numbers(graph: Graph, rules: Rules) -> dict[Value, CastSpec]:
+    """By result of every operator that makes no product: the window in which it reads operands in a block format."""
+    problems = Collector()
+    nodes = [node for node in graph.nodes if not isinstance(node.op, (Cast, Constant, *MOVEMENTS))]
+    found = {node.output: accumulator(rules, node, problems) or NUMBER for node in nodes if not node.op.takes_blocks(0)}
+    problems.raise_if_any()
+    return found
+
+
+def _rebuild(graph: Graph, plan: Plan, chosen: dict[Site, CastSpec], numbers: dict[Value, CastSpec]) -> Graph:
+    """The graph again, with the planned casts in place; ``numbers`` are the windows of operands in blocks."""
     builder = Builder(graph.name)
+    axes = BlockAxes(graph)
     state: dict[Value, Cast] = {}
     values: dict[Value, Value] = {}
 
-    def cast(value: Value, old: Value, spec: CastSpec, axis: int = -1) -> Value:
-        resolved = chosen.get((old, spec), spec)
-        op = Cast(resolved, axis) if isinstance(resolved.format, Block) else Cast(resolved)
+    def cast(value: Value, old: Value, op: Cast) -> Value:
         if state.get(value) == op:
             return value
         result = builder.add(op, value, name=f"{old.name}_cast")
         state[result] = op
         return result
 
+    def operand(node: Node, position: int, index: int) -> Value:
+        old = node.inputs[index]
+        value = values[old]
+        if (position, index) in plan.operands:
+            spec = plan.operands[position, index]
+            value = cast(value, old, axes.cast(chosen.get((old, spec), spec), node, index))
+        known = state.get(value)
+        if node.output in numbers and known is not None and isinstance(known.spec.format, Block):
+            value = cast(value, old, Cast(numbers[node.output]))
+        return value
+
     for value in graph.inputs:
         with builder.at(value.location, value.name):
             values[value] = builder.input(value.name, value.type)
             if value in plan.ports:
-                values[value] = cast(values[value], value, plan.ports[value])
+                spec = plan.ports[value]
+                values[value] = cast(values[value], value, Cast(chosen.get((value, spec), spec)))
     for position, node in enumerate(graph.nodes):
         with builder.at(node.location, node.output.name):
-            operands = [
-                cast(values[old], old, plan.operands[position, index], node.op.block_axis(index))
-                if (position, index) in plan.operands
-                else values[old]
-                for index, old in enumerate(node.inputs)
-            ]
+            operands = [operand(node, position, index) for index in range(len(node.inputs))]
             op = node.op
             if isinstance(op, Cast) and state.get(operands[0]) == op:
                 values[node.output] = operands[0]
@@ -354,7 +366,8 @@ def _rebuild(graph: Graph, plan: Plan, chosen: dict[Site, CastSpec]) -> Graph:
             result = builder.add(op, *operands, name=node.output.name)
             _remember(op, operands, result, state)
             if node.output in plan.outputs:
-                result = cast(result, node.output, plan.outputs[node.output], op.block_axis(-1))
+                spec = plan.outputs[node.output]
+                result = cast(result, node.output, axes.cast(chosen.get((node.output, spec), spec), node, -1))
             values[node.output] = result
     return builder.finish([values[value] for value in graph.outputs], graph.output_names)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from gatewright.diagnostics import error
 from gatewright.ir.accumulation import Accumulation
-from gatewright.ir.block_values import BlockValue, with_axis_last
+from gatewright.ir.block_values import BlockValue, partial_blocks, with_axis_last
 from gatewright.ir.builder import Builder
 from gatewright.ir.casts import overflow_term
 from gatewright.ir.decoding import digits, lowest_exponent
@@ -52,6 +52,9 @@ class BlockOperator(Operator, abc.ABC):
     def decompose_grouped(self, builder: Builder, *operands: Grouped) -> Value:
         """``decompose`` where an operand is in a block format or a scaled one."""
 
+    def takes_blocks(self, operand: int) -> bool:
+        return True
+
     def product_of_blocks(self, builder: Builder, operands: Sequence[Grouped]) -> Value:
         """:meth:`block_product` of the first two operands; refused where they cannot meet."""
         left, right = operands[:2]
@@ -78,13 +81,13 @@ class BlockOperator(Operator, abc.ABC):
         return self.accumulation
 
 
-def refused_blocks(op: Operator, note: str = "block formats are for the operands of matrix products"):
+def refused_blocks(op: Operator, note: str, operand: str = "an operand in a block format", help: str = ""):
     """The error GW0386 of an operator with an operand in a block format or a scaled one."""
     return error(
         "GW0386",
-        f"{op.name} reads an operand in a block format",
+        f"{op.name} reads {operand}",
         note=note,
-        help="cast it to a scalar format, or move the cast directly before the product",
+        help=help or "cast it to a scalar format, or move the cast directly before the product",
     )
 
 
@@ -127,6 +130,8 @@ def factor(builder: Builder, names: str, value: Value | BlockValue, size: int, a
                 note=f"the operand is {list(value.shape)}; elements of one block must be added with one another",
                 help=f"cast it with axis={axis}, directly before the product",
             )
+        if value.shape[axis] % size:
+            raise partial_blocks(value.format, value.elements.name, value.shape[axis])
         return Factor(listed, value.elements, _reshaped(builder, value.scales, value.scales.shape[:-1]))
     moved = with_axis_last(builder, value, axis)
     blocks = (*moved.shape[:-1], moved.shape[-1] // size, size)
@@ -148,7 +153,7 @@ def sum_of_blocks(builder: Builder, left: Factor, right: Factor, summed: str, ac
     formats = [scale.format for scale in scales]
 
     def windowed(dot: Term, *codes: Term) -> Term:
-        parts = [_scale(code, format) for code, format in zip(codes, formats, strict=True)]
+        parts = [scale_of(code, format) for code, format in zip(codes, formats, strict=True)]
         return window_term(dot, lowest_exponent(dots.format), parts, accumulator)
 
     total = builder.map(windowed, dots, *scales, format=accumulator.format)
@@ -188,7 +193,7 @@ def _reshaped(builder: Builder, value: Value, shape: Shape) -> Value:
 
 # ---- the accumulator window ------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
-class _Scale:
+class Scale:
     """A scale as mantissa x 2^exponent x 2^lowest, inside an expression."""
 
     mantissa: Term
@@ -196,13 +201,14 @@ class _Scale:
     lowest: int
 
 
-def _scale(code: Term, format: Format) -> _Scale:
+def scale_of(code: Term, format: Format) -> Scale:
+    """A scale's code taken apart."""
     parts = digits(code, format)
     zero = code.builder.constant(0)
-    return _Scale(parts.mantissa, parts.exponent if parts.exponent is not None else zero, parts.lowest)
+    return Scale(parts.mantissa, parts.exponent if parts.exponent is not None else zero, parts.lowest)
 
 
-def window_term(dot: Term, lowest: int, scales: list[_Scale], accumulator: CastSpec) -> Term:
+def window_term(dot: Term, lowest: int, scales: list[Scale], accumulator: CastSpec) -> Term:
     """``dot`` x 2^lowest times the scales, rounded into the accumulator window.
 
     Shifts beyond the window on either side give the same result as the last one inside, to which the

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gatewright.diagnostics import error
+from gatewright.diagnostics import GatewrightError, error
 from gatewright.ir.builder import Builder
 from gatewright.ir.formats import Block, CastSpec
 from gatewright.ir.intervals import IntegerArray
@@ -18,7 +18,7 @@ class BlockValue:
     """A tensor in a block format: codes ``elements`` [..., blocks, size] and ``scales`` [..., blocks, 1].
 
     ``shape`` is the tensor's own and ``axis`` its blocked axis, counted from the end (-1 is the last); the
-    elements have that axis behind all others.
+    elements have that axis behind all others. Of a constant the last block may be partly filled.
     """
 
     elements: Value
@@ -50,26 +50,46 @@ def moved_last(shape: Shape, axis: int) -> Shape:
     return (*shape[:position], *shape[position + 1 :], shape[position])
 
 
+def fitted(format: Block, length: int) -> Block:
+    """``format`` for an axis of ``length``: where a block is longer than the axis, one of that length.
+
+    The two are the same numbers, since a block that does not fill up is as if it were padded with zeros.
+    """
+    if not 0 < length < format.sizes[-1]:
+        return format
+    return replace(format, size=(*format.sizes[:-1], length))
+
+
 def block_shape(format: Block, shape: Shape, role: str, axis: int = -1) -> Shape:
     """The shape of a block value's elements; GW0380 where blocks do not fill the axis."""
     check_axis(format, len(shape), axis, role)
     size = format.sizes[-1]
     *lead, length = moved_last(shape, axis)
     if length % size:
-        where = "" if axis == -1 else f" (axis {axis} of {list(shape)})"
-        raise error(
-            "GW0380",
-            f"{role}: blocks of {size} do not fill an axis of {length}{where}",
-            note=f"{format} shares one scale among {size} elements, and hardware sends whole blocks",
-            help=f"pad the axis to {-(-length // size) * size}, or choose a block size that divides {length}",
-        )
+        raise partial_blocks(format, role, length, "" if axis == -1 else f" (axis {axis} of {list(shape)})")
     return (*lead, length // size, size)
+
+
+def partial_blocks(format: Block, role: str, length: int, where: str = "") -> GatewrightError:
+    """The error GW0380 of an axis of ``length`` that ends with part of a block."""
+    size = format.sizes[-1]
+    dividing = max(each for each in range(1, size + 1) if length % each == 0)
+    smaller = replace(format, size=(*format.sizes[:-1], dividing))
+    choose = (
+        f'choose a block size that divides {length}, such as "{smaller}"' if dividing > 1 else "use a scalar format"
+    )
+    return error(
+        "GW0380",
+        f"{role}: blocks of {size} do not fill an axis of {length}{where}",
+        note=f"{format} shares one scale among {size} elements, and hardware sends whole blocks",
+        help=f"pad the axis to {-(-length // size) * size}, or {choose}",
+    )
 
 
 def encoded_blocks(real: IntegerArray, spec: CastSpec, axis: int) -> tuple[IntegerArray, IntegerArray]:
     """Codes [..., blocks, size] and scale codes [..., blocks, 1] of ``real``, whose leading axes may be any.
 
-    Tiles over two axes repeat their scale along the rows.
+    Tiles over two axes repeat their scale along the rows. Zeros fill up the last block.
     """
     format = spec.format
     assert isinstance(format, Block)
@@ -78,6 +98,8 @@ def encoded_blocks(real: IntegerArray, spec: CastSpec, axis: int) -> tuple[Integ
     for each, size in zip(axes[:-1], format.sizes[:-1], strict=True):
         scales = np.repeat(scales, size, axis=each).take(range(real.shape[each]), axis=each)
     codes, scales = np.moveaxis(codes, axis, -1), np.moveaxis(scales, axis, -1)
+    missing = -codes.shape[-1] % format.sizes[-1]
+    codes = np.pad(codes, [(0, 0)] * (codes.ndim - 1) + [(0, missing)]) if missing else codes
     return codes.reshape(*codes.shape[:-1], -1, format.sizes[-1]), scales[..., np.newaxis]
 
 

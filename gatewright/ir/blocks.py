@@ -6,18 +6,20 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from gatewright.diagnostics import error
+from gatewright.ir.block_decoding import decoded_constant, windowed
 from gatewright.ir.block_division import check_division, element_term, scale_term
 from gatewright.ir.block_products import BlockOperator, Grouped, refused_blocks
-from gatewright.ir.block_values import BlockValue, block_shape, encoded_blocks, with_axis_last
+from gatewright.ir.block_values import BlockValue, block_shape, check_axis, encoded_blocks, with_axis_last
 from gatewright.ir.builder import Builder, interval_of_codes
 from gatewright.ir.casts import cast_term
 from gatewright.ir.decoding import digits
 from gatewright.ir.encoding import significand_code_of
 from gatewright.ir.expressions import Term
 from gatewright.ir.float_blocks import has_float_path, quantise_floats
-from gatewright.ir.formats import Block, CastSpec, Exact, PowerOfTwo, ScaledSigns, SignificandFormat
+from gatewright.ir.formats import Block, CastSpec, Exact, PowerOfTwo, ScalarFormat, ScaledSigns, SignificandFormat
 from gatewright.ir.graph import Node
 from gatewright.ir.intervals import IntegerArray
+from gatewright.ir.operator import Operator
 from gatewright.ir.ops.cast import Cast
 from gatewright.ir.ops.reduce import Reduce
 from gatewright.ir.ops.reshape import Reshape
@@ -40,10 +42,13 @@ def block_input(builder: Builder, name: str, shape: Shape, format: Block, axis: 
 
 
 def block_constant(builder: Builder, real: IntegerArray, spec: CastSpec, name: str, axis: int = -1) -> BlockValue:
-    """A constant rounded into a block format; tiles over two axes repeat their scale along the rows."""
+    """A constant rounded into a block format; tiles over two axes repeat their scale along the rows.
+
+    The last block may be partly filled: who multiplies with it refuses that, who only adds it does not mind.
+    """
     format = spec.format
     assert isinstance(format, Block)
-    block_shape(format, real.shape, name, axis)
+    check_axis(format, real.ndim, axis, name)
     codes, scales = encoded_blocks(real, spec, axis)
     elements = builder.integers(codes, format.element, name)
     return BlockValue(elements, builder.integers(scales, format.scale, f"{name}_scale"), format, real.shape, axis)
@@ -185,15 +190,44 @@ def legalise_blocks(builder: Builder, node: Node, operands: list[Grouped]) -> Gr
     """The integer form of a node that makes or reads a value in a block format; None for any other node."""
     op = node.op
     first = operands[0] if operands else None
-    if isinstance(op, Cast) and isinstance(op.spec.format, Block | ScaledSigns):
+    if isinstance(op, Cast) and (isinstance(op.spec.format, Block | ScaledSigns) or isinstance(first, BlockValue)):
         return _cast(builder, node, op, first)
     if all(isinstance(each, Value) for each in operands):
         return None
     if isinstance(op, Reshape) and isinstance(first, BlockValue):
         return _reshaped(builder, op, first)
-    if not isinstance(op, BlockOperator) or any(isinstance(each, BlockValue) for each in operands[2:]):
-        raise refused_blocks(op)
-    return op.decompose_grouped(builder, *operands)
+    last = [_addend(builder, op, node, index, each) for index, each in enumerate(operands) if index >= 2]
+    if isinstance(op, BlockOperator) and any(not isinstance(each, Value) for each in operands[:2]):
+        return op.decompose_grouped(builder, *operands[:2], *last)
+    plain = [
+        each if isinstance(each, Value) else _refused(builder, op, node, index, each)
+        for index, each in enumerate(operands[:2])
+    ]
+    return op.decompose(builder, *(each if op.takes_codes else builder.decoded(each) for each in [*plain, *last]))
+
+
+def _addend(builder: Builder, op: Operator, node: Node, index: int, value: Grouped) -> Value:
+    """A bias: a constant in blocks, or in a scaled format, is exact numbers."""
+    found = value if isinstance(value, Value) else decoded_constant(builder, value)
+    if found is not None:
+        return found
+    assert not isinstance(value, Value)
+    return _refused(builder, op, node, index, value)
+
+
+def _refused(builder: Builder, op: Operator, node: Node, index: int, value: BlockValue | ScaledWeights) -> Value:
+    """GW0386 for an operand that the operator cannot read, with what to write instead."""
+    role = op.roles[min(index, len(op.roles) - 1)]
+    raise refused_blocks(
+        op,
+        "linear layers, convolutions and matrix products with a constant multiply blocks; a bias may be in blocks too",
+        f"its operand {node.inputs[index].name} in the block format {value.format}"
+        if isinstance(value, BlockValue)
+        else f"its operand {node.inputs[index].name} in the scaled format {value.format}",
+        f'write [name."{builder.place}"] {role} = "fixed<8,4>", or cast it to a scalar format in the model'
+        if role
+        else "",
+    )
 
 
 def _reshaped(builder: Builder, op: Reshape, value: BlockValue) -> BlockValue:
@@ -212,6 +246,8 @@ def _reshaped(builder: Builder, op: Reshape, value: BlockValue) -> BlockValue:
 
 def _cast(builder: Builder, node: Node, op: Cast, value: Grouped | None) -> Grouped:
     spec = op.spec
+    if isinstance(value, BlockValue) and isinstance(spec.format, ScalarFormat):
+        return windowed(builder, value, spec)
     if isinstance(value, BlockValue | ScaledWeights):
         if value.format == spec.format and getattr(value, "axis", op.axis) == op.axis:
             return value

@@ -49,6 +49,11 @@ class Builder:
         finally:
             self._location, self._hint = saved
 
+    @property
+    def place(self) -> str:
+        """The name by which a rule of ``formats`` selects the layer that is being made."""
+        return self._location.module or self._hint
+
     def fresh(self, hint: str) -> str:
         """A name not used yet, made from ``hint``."""
         base = re.sub(r"[^A-Za-z0-9_.]", "_", hint) or "value"

@@ -92,6 +92,14 @@ class Operator:
         """The axis, from the end, along which an operand in a block format has its blocks; of the result for -1."""
         return -1
 
+    def block_length(self, operand: int, shape: Shape) -> int:
+        """The longest block that an operand of this shape can have along its :meth:`block_axis`."""
+        return shape[self.block_axis(operand)]
+
+    def takes_blocks(self, operand: int) -> bool:
+        """Whether an operand in a block format comes as it is; the others come as numbers in an accumulator window."""
+        return False
+
     # ---- meaning ---------------------------------------------------------------------------
     def decompose(self, builder: Builder, *operands: Value) -> Value:
         """Emit primitives for integer operands and return the result; a primitive emits itself."""

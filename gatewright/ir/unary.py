@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
-from gatewright.diagnostics import error
+from gatewright.diagnostics import GatewrightError, error
 from gatewright.ir import functions
 from gatewright.ir.decoding import is_plain
 from gatewright.ir.expressions import Term
@@ -59,12 +59,7 @@ class UnaryFunction(Operator):
     def decompose(self, builder: Builder, *operands: Value) -> Value:
         value = operands[0]
         if self.result is None or not isinstance(self.result.format, ScalarFormat):
-            raise error(
-                "GW0341",
-                f"{self.name}: the result has no number format",
-                note="a nonlinear function is not exact: its result is rounded where it is computed",
-                help='give `formats` an output for it, for example {"default": {"output": "fixed<8,6>"}}',
-            )
+            raise self._no_format(builder.place)
         spec = self.result
         if value.width > TABLE_BITS and not is_plain(value.format):
             raise wide_operand(self.function, str(value.format), spec)
@@ -73,6 +68,22 @@ class UnaryFunction(Operator):
             return self._term(x, value, spec)
 
         return builder.map(apply, value, format=spec.format)
+
+    def _no_format(self, place: str) -> GatewrightError:
+        """GW0341 of a result in no format, or in one of blocks: what to write for the layer ``place``."""
+        if self.result is None:
+            return error(
+                "GW0341",
+                f"{self.name}: the result has no number format",
+                note="a nonlinear function is not exact: its result is rounded where it is computed",
+                help='give `formats` an output for it, for example {"default": {"output": "fixed<8,6>"}}',
+            )
+        return error(
+            "GW0341",
+            f"{self.name}: the result is in {self.result.format}, whose numbers share scales",
+            note="a nonlinear function is a table, or polynomials, of one number; its reader casts it to blocks again",
+            help=f'write [name."{place}"] (or [type.{self.name}]) input = "fixed<12,8>" and output = "fixed<12,8>"',
+        )
 
     def _term(self, x: Term, value: Value, spec: CastSpec) -> Term:
         """The function of one code; codes that are all multiples of a power of two are counted in those."""

@@ -1,8 +1,11 @@
 """Depths of FIFOs and line buffers from the token-level simulation.
 
 A network of these components is a cyclo-static dataflow graph with bounded channels: whether it
-deadlocks depends on the capacities alone, not on stalls (Kahn 1974; Bilsen et al. 1996). So one
-run without stalls that keeps the interval proves the depths for every pattern of stalls.
+deadlocks depends on the capacities alone, not on stalls (Kahn 1974; Bilsen et al. 1996). A buffer's capacity is
+its depth. That of a pipeline is not known: all its stages stand still together while a result waits, those that
+gaps in the input left empty too, so that it holds anything between one result and one a stage. So a run without
+stalls that keeps the interval proves the speed, and one with pipelines of a single stage proves that no pattern of
+stalls brings a deadlock.
 
 With unlimited buffers and inputs that come evenly, one sample an interval, nothing ever waits longer than
 it must, and the most that a buffer holds is enough for it: a run as fast as possible with
@@ -72,23 +75,38 @@ def least_cycles(component: Component) -> int:
 
 def _enough(network: Network, unlimited: Network, sizable: Mapping[str, Component], interval: int) -> _Sized | None:
     """Depths with which the network keeps ``interval``: what the buffers hold when samples come that often."""
+    depths = {name: max(_least(each), 2) for name, each in sizable.items()}
+    for shallow in (False, True):
+        held = _occupancy(TokenRun(unlimited, pace=interval, shallow=shallow), interval)
+        depths = {name: max(depth, held[name]) for name, depth in depths.items()}
+        # First without the FIFOs in which nothing waits.
+        idle = {name: 0 for name, each in sizable.items() if depths[name] <= IN_TRANSIT and isinstance(each, Fifo)}
+        more = [{name: depth + spare for name, depth in depths.items()} for spare in SPARE_BEATS]
+        for tried in ([{**depths, **idle}] if idle else []) + more:
+            found = _kept(tried, TokenRun(_resized(network, tried)), interval)
+            if found is not None and _never_stops(found):
+                return found
+    return None
+
+
+def _occupancy(run: TokenRun, interval: int) -> Mapping[str, int]:
+    """What the buffers hold at most while as many samples pass as are under way at once, and some more."""
     samples = 4
-    run = TokenRun(unlimited, pace=interval)
     while True:
         even = run.until(samples)
         under_way = -(-even.latency // interval)
         if samples >= under_way + 3:
-            break
+            return even.occupancy
         samples = under_way + 3
-    depths = {name: max(even.occupancy[name], _least(each), 2) for name, each in sizable.items()}
-    # First without the FIFOs in which nothing waits.
-    idle = {name: 0 for name, each in sizable.items() if depths[name] <= IN_TRANSIT and isinstance(each, Fifo)}
-    more = [{name: depth + spare for name, depth in depths.items()} for spare in SPARE_BEATS]
-    for tried in ([{**depths, **idle}] if idle else []) + more:
-        found = _kept(tried, TokenRun(_resized(network, tried)), interval)
-        if found is not None:
-            return found
-    return None
+
+
+def _never_stops(found: _Sized) -> bool:
+    """Whether no pattern of stalls brings a deadlock."""
+    try:
+        TokenRun(found.run.network, shallow=True).until(max(FEW_SAMPLES, found.run.samples))
+    except GatewrightError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,26 +128,32 @@ def _kept(depths: Depths, run: TokenRun, interval: int, samples: int | None = No
 
 
 class _Search:
-    """Makes buffers smaller one by one while the interval stays, in networks small enough to try them."""
+    """Makes buffers smaller one by one while the interval stays, in networks small enough to try them.
+
+    Deadlocks under stalls are looked for at the end; where there is one, the search is made again and looks each time.
+    """
 
     def __init__(self, network: Network, sizable: Mapping[str, Component], found: _Sized) -> None:
         self.network = network
         self.sizable = sizable
         self.interval = found.cycles.interval
         self.best = found
+        self.is_strict = False
         self.work = 0
         self.attempt_work = FEW_SAMPLES * found.run.work // found.run.samples
 
     def run(self) -> tuple[Network, TokenResult]:
         """The network with the smallest depths found, and its measured cycles."""
         start = self.best
-        self._try(self._all_least())
-        for name in self._largest_first():
-            self._shrink(name)
-        cycles = self.best.run.until_steady()
-        if cycles.interval > self.interval:
-            return start.run.network, start.cycles
-        return self.best.run.network, cycles
+        for self.is_strict in (False, True):
+            self.best, self.work = start, 0
+            self._try(self._all_least())
+            for name in self._largest_first():
+                self._shrink(name)
+            cycles = self.best.run.until_steady()
+            if cycles.interval <= self.interval and _never_stops(self.best):
+                return self.best.run.network, cycles
+        return start.run.network, start.cycles
 
     def _all_least(self) -> dict[str, int]:
         return {name: _least(each) for name, each in self.sizable.items()}
@@ -152,7 +176,7 @@ class _Search:
         run = TokenRun(_resized(self.network, depths))
         found = _kept(depths, run, self.interval, FEW_SAMPLES)
         self.work += run.work
-        if found is None:
+        if found is None or (self.is_strict and not _never_stops(found)):
             return False
         self.best = found
         return True

@@ -10,7 +10,7 @@ beats cost, however many cycles lie between them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,15 @@ class _Row:
         if self.kind.startswith("read_"):
             return self.parameters[-2]
         return self.parameters[0] if self.kind == "pipeline" else 0
+
+    @property
+    def shallow(self) -> _Row:
+        """The same process where a pipeline has one stage."""
+        if not self.latency:
+            return self
+        parameters = list(self.parameters)
+        parameters[-2 if self.kind.startswith("read_") else 0] = 1
+        return replace(self, parameters=tuple(parameters))
 
     @property
     def remembered(self) -> int:
@@ -142,12 +151,14 @@ class TokenRun:
     """A run of a network from its first cycle, which can go on for more samples where it stopped.
 
     Inputs are always valid and outputs always ready; with ``pace`` inputs come evenly, a sample in that many cycles.
+    ``shallow``: pipelines of one stage, the fewest results that one can hold while it stands still.
     """
 
-    def __init__(self, network: Network, pace: int = 0) -> None:
+    def __init__(self, network: Network, pace: int = 0, shallow: bool = False) -> None:
         self.network = network
         self.pace = pace
-        self.rows = _rows(network)
+        rows = _rows(network)
+        self.rows = [row.shallow for row in rows] if shallow else rows
         self._begin()
 
     def _begin(self) -> None:

@@ -286,21 +286,40 @@ class CutApart(nn.Module):
         return self.linear(gw.cast(gw.cast(x, "fixed<8,4>"), "mxint8<8>", axis=1).flatten(1))
 
 
+class PermuteBlocks(nn.Module):
+    """Blocks that are moved between their cast and the product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(gw.cast(gw.cast(x, "fixed<8,4>"), "mxint8<8>").transpose(1, 2))
+
+
 BLOCKS, PLAIN = "mxint8<8>", "fixed<8,4>"
 REFUSED = [
     (nn.Conv2d(12, 4, 3), (12, 4, 4), (BLOCKS, PLAIN), "GW0380", "blocks of 8 do not fill an axis of 12"),
     (nn.Conv2d(8, 8, 3, groups=8), (8, 4, 4), (BLOCKS, PLAIN), "GW0380", "the 1 channels of one of its 8 groups"),
-    (nn.Conv2d(16, 8, 3, groups=4), (16, 4, 4), (BLOCKS, PLAIN), "GW0380", "such as 4"),
+    (nn.Conv2d(24, 8, 3, groups=2), (24, 4, 4), (BLOCKS, PLAIN), "GW0380", "such as 12"),
+    (nn.Conv2d(4, 4, 3, groups=4), (4, 4, 4), (BLOCKS, BLOCKS), "GW0380", '[name."conv2d"] input = "fixed<8,4>"'),
     (nn.Conv2d(8, 4, 3), (8, 4, 4), (BLOCKS, "mxfp4<4>"), "GW0382", "have blocks of different sizes"),
     (nn.Conv2d(8, 4, 3), (8, 4, 4), (BLOCKS, "residual<2>"), "GW0386", "do not meet in one product"),
     (nn.ConvTranspose2d(8, 4, 3), (8, 4, 4), (BLOCKS, PLAIN), "GW0386", "conv_transpose"),
     (nn.ConvTranspose2d(8, 4, 3), (8, 4, 4), (PLAIN, "binary<channel>"), "GW0386", "conv_transpose"),
     (nn.Conv2d(8, 4, 3), (8, 4, 4), ("block<e2m1,e8m0,2x8>", PLAIN), "GW0381", "over 2 axes"),
-    (CastWrongly(), (8, 4, 8), (PLAIN, PLAIN), "GW0386", "along axis -1, the product sums along axis -3"),
+    (
+        CastWrongly(),
+        (8, 4, 8),
+        (PLAIN, PLAIN),
+        "GW0386",
+        "the product sums axis -3 of x [8, 4, 8] with axis -3 of layer.weight",
+    ),
     (TwoReaders(), (8, 4, 8), (BLOCKS, PLAIN), "GW0335", "axis -1 of [8, 4, 8] and along axis -3"),
     (CutApart(), (8, 2, 4), (PLAIN, PLAIN), "GW0386", "blocks of 8 along axis -3"),
-    (nn.Sequential(nn.ReLU(), nn.Conv2d(8, 4, 3)), (8, 4, 8), (BLOCKS, PLAIN), "GW0386", "relu"),
     (nn.Sequential(nn.Conv2d(8, 4, 3), nn.LeakyReLU()), (8, 4, 4), (PLAIN, "binary<channel>"), "GW0386", "leaky_relu"),
+    (PermuteBlocks(), (8, 8), (PLAIN, PLAIN), "GW0386", "permute reads its operand"),
+    (nn.Sequential(nn.Conv2d(8, 8, 1), nn.GELU()), (8, 4, 4), (BLOCKS, PLAIN), "GW0341", '[name."1"] (or [type.gelu])'),
     (nn.Conv2d(8, 4, 3, padding=1), (8, 4, 4), ("block<binary,binary,8>", PLAIN), "GW0353", "zero padding"),
 ]
 

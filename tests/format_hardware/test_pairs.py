@@ -116,12 +116,12 @@ def check(design: gw.Design) -> None:
             assert (found.interval, found.latency) == (design.interval, design.latency)
 
 
-@pytest.mark.parametrize(("activation", "weight"), SCALAR_PAIRS, ids="-".join)
+@pytest.mark.parametrize(("activation", "weight"), SCALAR_PAIRS)
 def test_linear_in_scalar_formats(activation: str, weight: str) -> None:
     check(compiled(activation, weight, 13, 7, 20))
 
 
-@pytest.mark.parametrize(("activation", "weight"), BLOCK_PAIRS, ids="-".join)
+@pytest.mark.parametrize(("activation", "weight"), BLOCK_PAIRS)
 def test_linear_in_block_formats(activation: str, weight: str) -> None:
     design = compiled(activation, weight, 32, 16, 48)
     check(design)
@@ -130,14 +130,14 @@ def test_linear_in_block_formats(activation: str, weight: str) -> None:
         assert torch.equal(design.module(real).double(), design(real))
 
 
-@pytest.mark.parametrize(("activation", "weight"), SCALAR_PAIRS, ids="-".join)
+@pytest.mark.parametrize(("activation", "weight"), SCALAR_PAIRS)
 def test_convolution_in_scalar_formats(activation: str, weight: str) -> None:
     model = fitted(Convolutions(), weight)
     formats = {"default": {"input": activation, "weight": weight, "bias": "fixed<10,4>"}}
     check(gw.compile(model, (torch.randn(2, 3, 6, 5),), formats, interval=160))
 
 
-@pytest.mark.parametrize(("activation", "weight"), SCALED_PAIRS, ids="-".join)
+@pytest.mark.parametrize(("activation", "weight"), SCALED_PAIRS)
 def test_linear_with_scaled_weights(activation: str, weight: str) -> None:
     design = compiled(activation, weight, 13, 7, 20)
     check(design)

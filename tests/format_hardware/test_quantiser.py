@@ -67,11 +67,11 @@ def test_quantiser_of_zeros_alone(name: str) -> None:
 @pytest.mark.parametrize(
     ("formats", "code"),
     [
-        ({"input": "mxint8", "weight": "fixed<8,6>"}, "GW0380"),
+        ({"input": "mxint8<16>", "weight": "fixed<8,6>"}, "GW0380"),
         ({"input": "mxint8<8>", "weight": "mxfp4<4>"}, "GW0382"),
         ({"input": "block<e2m1,e8m0,2x8>", "weight": "fixed<8,6>"}, "GW0381"),
         ({"input": "mxint8<8>", "weight": "fixed<8,6>", "accumulator": "e4m3"}, "GW0388"),
-        ({"input": "mxint8<8>", "weight": "fixed<8,6>", "output": "mxfp4<8>"}, "GW0386"),
+        ({"input": "mxint8<8>", "weight": "fixed<8,6>", "output": "mxfp4<8>"}, "GW0387"),
         ({"input": "fixed<8,4> stochastic", "weight": "fixed<8,6>"}, "GW0310"),
     ],
 )

@@ -248,7 +248,7 @@ def test_names() -> None:
     assert parse_format("mxfp8") == parse_format("mxfp8_e4m3") == Block(Float(4, 3), PowerOfTwo(8), 32)
     assert parse_format("mxint8") == Block(Fixed(8, 6), PowerOfTwo(8), 32)
     assert str(Block(Fixed(4, 2), PowerOfTwo(8), 32)) == "mxint4"
-    assert str(Block(Float(2, 1), PowerOfTwo(8), 16)) == "block<e2m1,e8m0,16>"
+    assert str(Block(Float(2, 1), PowerOfTwo(8), 16)) == "mxfp4<16>"
     assert parse_format("mxfp4<16>") == Block(Float(2, 1), PowerOfTwo(8), 16)
     assert parse_format("mxint8<16x16>") == Block(Fixed(8, 6), PowerOfTwo(8), (16, 16))
     assert block("mxfp4").bits_per_element == 4.25

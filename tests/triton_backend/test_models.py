@@ -115,6 +115,26 @@ def test_block_formats(formats: str, where: torch.device) -> None:
     assert "@triton.jit" in design.kernels(9)
 
 
+def test_everything_in_one_block_format(where: torch.device) -> None:
+    """A bias in blocks, and a sum that reads blocks through a window."""
+
+    class Residual(nn.Module):
+        """A layer beside its input."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(16, 16)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.relu(x + self.layer(x))
+
+    torch.manual_seed(6)
+    inputs = torch.randn(9, 16) * 2.0 ** torch.randint(-6, 6, (9, 16))
+    design = gw.compile(Residual().eval(), (inputs[:2],), formats="mxint8")
+    (found,) = design.program(inputs.to(where))
+    assert torch.equal(found.cpu(), design(inputs))
+
+
 def test_the_module_of_a_design(where: torch.device) -> None:
     """On the GPU a compiled module's inference is the kernels; the values are the golden model's everywhere."""
     torch.manual_seed(8)

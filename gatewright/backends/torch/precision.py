@@ -11,12 +11,23 @@ from dataclasses import dataclass, replace
 
 from gatewright.backends.torch.block_products import PRODUCT_BITS
 from gatewright.backends.torch.cast import fits_float32
-from gatewright.backends.torch.texts import result_cast
+from gatewright.backends.torch.texts import MOVEMENTS, result_cast
 from gatewright.diagnostics import GatewrightError
 from gatewright.ir.accumulation import product_bits
 from gatewright.ir.block_products import BlockOperator
 from gatewright.ir.builder import Builder, interval_of_codes
-from gatewright.ir.formats import CastSpec, Exact, Fixed, Format, GroupFormat, Rounding, ScalarFormat, SignificandFormat
+from gatewright.ir.decoding import decoded_interval, lowest_exponent
+from gatewright.ir.formats import (
+    CastSpec,
+    Exact,
+    Fixed,
+    Format,
+    GroupFormat,
+    Rounding,
+    ScalarFormat,
+    ScaledSigns,
+    SignificandFormat,
+)
 from gatewright.ir.graph import Graph, Node
 from gatewright.ir.intervals import Interval
 from gatewright.ir.ops.cast import Cast
@@ -79,10 +90,10 @@ def _of_node(node: Node, operands: list[Precision]) -> Precision:
         return _of_block_product(node, op, operands)
     if any(each.is_real for each in operands):
         return Precision(Type(shape))
-    if any(isinstance(each.type.format, GroupFormat) for each in operands):
-        return Precision(Type(shape), "float64")
+    if isinstance(op, MOVEMENTS) and isinstance(operands[0].type.format, GroupFormat):
+        return of_format(shape, operands[0].type.format)
     builder = Builder("scratch")
-    adopted = [builder.adopt(Value(f"operand{index}", each.type)) for index, each in enumerate(operands)]
+    adopted = [builder.adopt(Value(f"operand{index}", numbers_of(each.type))) for index, each in enumerate(operands)]
     try:
         if not op.takes_codes:
             adopted = [builder.decoded(value) for value in adopted]
@@ -110,12 +121,24 @@ def _of_block_product(node: Node, op: BlockOperator, operands: list[Precision]) 
     # Only the integers matter here, not where they stand.
     one = (1,)
     total = builder.adopt(Value("total", Type(one, Exact(settings.window.fraction_bits), interval)))
-    bias = [builder.adopt(Value("bias", replace(each.type, shape=one))) for each in operands[2:]]
+    bias = [builder.adopt(Value("bias", replace(numbers_of(each.type), shape=one))) for each in operands[2:]]
     result = op.with_bias(builder, total, *bias)
     formats = [each.type.format for each in operands[:2]]
     is_wide = product_bits(formats, settings.size) > PRODUCT_BITS
     dtype = "wide" if is_wide else max("float64", _dtype(result.interval.magnitude, result.format))
     return Precision(replace(result.type, shape=node.output.shape), dtype)
+
+
+def numbers_of(type: Type) -> Type:
+    """What values in a block format or a scaled one are as exact integers, whatever the scales are."""
+    format = type.format
+    if not isinstance(format, GroupFormat):
+        return type
+    parts = (format.element, format.scale)
+    element, scale = (decoded_interval(each, interval_of_codes(each)) for each in parts)
+    levels = format.levels if isinstance(format, ScaledSigns) else 1
+    exponent = sum(lowest_exponent(each) for each in parts)
+    return Type(type.shape, Exact(-exponent), (element * scale).scaled(levels))
 
 
 def _narrowed(op: object, source: Precision) -> Interval | None:

@@ -94,7 +94,10 @@ class Block(GroupFormat):
         return Overflow.SATURATE_SYMMETRIC if isinstance(self.element, Fixed) else Overflow.SATURATE
 
     def __str__(self) -> str:
-        return _ALIAS_OF.get(self) or _microscaling_name(self) or self.structure
+        name, usual = _NAMED.get((self.element, self.scale)) or (_microscaling_name(self), 32)
+        if name is None or isinstance(self.size, tuple):
+            return self.structure
+        return name if self.size == usual else f"{name}<{self.size}>"
 
     @property
     def structure(self) -> str:
@@ -202,7 +205,8 @@ _ALIASES: dict[str, Block] = {
     "mxfp4": Block(Float(2, 1), _E8M0, 32),
     "nvfp4": Block(Float(2, 1), Float(4, 3), 16),
 }
-_ALIAS_OF: dict[Block, str] = {block: name for name, block in _ALIASES.items()}
+_NAMED = {(block.element, block.scale): (name, block.sizes[0]) for name, block in _ALIASES.items()}
+"""By element and scale: the usual name, and the block size that it means."""
 _OTHER_SPELLINGS = {
     "mxfp8": "mxfp8_e4m3",
     "mxfp6": "mxfp6_e3m2",
@@ -212,9 +216,9 @@ _INTEGER = re.compile(r"mxint(\d{1,4})")
 
 
 def _microscaling_name(block: Block) -> str | None:
-    """`mxint8` and its kin of other widths."""
+    """`mxint8` and its kin of other widths; they mean blocks of 32."""
     element = block.element
-    if block.scale != _E8M0 or block.size != 32 or not isinstance(element, Fixed) or element.width < 2:
+    if block.scale != _E8M0 or not isinstance(element, Fixed) or element.width < 2:
         return None
     return f"mxint{element.width}" if element.signed and element.frac == element.width - 2 else None
 

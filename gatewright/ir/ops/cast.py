@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from gatewright.ir.block_values import check_axis
-from gatewright.ir.formats import Block, CastSpec, ScalarFormat, parse_cast
+from gatewright.ir.block_values import block_axes, check_axis, fitted
+from gatewright.ir.formats import Block, CastSpec, Grouping, ScalarFormat, ScaledSigns, parse_cast
 from gatewright.ir.intervals import IntegerArray
 from gatewright.ir.operator import Operator, Sample, register
 from gatewright.ir.types import Shape, Value
@@ -40,7 +40,28 @@ class Cast(Operator):
             return call.builder.add(cls(spec), value)
         axis = call.axis(value, int(call["axis"])) - len(value.shape)
         check_axis(spec.format, len(value.shape), axis, "cast")
-        return call.builder.add(cls(spec, axis), value)
+        return call.builder.add(cls(replace(spec, format=fitted(spec.format, value.shape[axis])), axis), value)
+
+    def permuted(self, order: tuple[int, ...]) -> Cast | None:
+        """The cast that does the same behind a permutation; None where there is none."""
+        format, rank = self.spec.format, len(order)
+        if isinstance(format, ScaledSigns):
+            return self if format.per is Grouping.TENSOR else None
+        if not isinstance(format, Block):
+            return self
+        axes = tuple(order.index(axis % rank) - rank for axis in block_axes(format, self.axis))
+        sizes = dict(zip(axes, format.sizes, strict=True))
+        if sorted(sizes) != list(range(min(sizes), max(sizes) + 1)):
+            return None  # the two axes of a tile lie beside one another
+        size = tuple(sizes[axis] for axis in sorted(sizes))
+        return Cast(replace(self.spec, format=replace(format, size=size)), max(sizes))
+
+    def is_kept_by(self, shape: Shape, other: Shape) -> bool:
+        """Whether the same cast can stand behind a reshape of a constant."""
+        format = self.spec.format
+        if isinstance(format, Block):
+            return self.axis == -1 and len(format.sizes) == 1 and shape[-1:] == other[-1:]
+        return not isinstance(format, ScaledSigns) or format.per is Grouping.TENSOR
 
     def decompose(self, builder: Builder, *operands: Value) -> Value:
         return builder.cast(operands[0], self.spec)

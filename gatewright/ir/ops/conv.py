@@ -96,7 +96,15 @@ class Conv(BlockOperator):
         return call.builder.add(cls(stride, pairs, dilation, int(call["groups"])), *operands)
 
     def block_axis(self, operand: int) -> int:
-        return -1 - self.rank
+        return -1 if operand == 2 else -1 - self.rank  # a bias has one axis
+
+    def block_length(self, operand: int, shape: Shape) -> int:
+        length = shape[self.block_axis(operand)]
+        if operand > 1 or operand < 0 or self.groups == 1:
+            return length
+        channels = length // self.groups if operand == 0 else length
+        # A depthwise layer sums one channel: its blocks are left as they are, and refused.
+        return channels if channels > 1 else self.groups
 
     def terms(self, *shapes: Shape) -> int:
         return prod(shapes[1][1:])
@@ -137,7 +145,7 @@ class Conv(BlockOperator):
         """One block for every kernel position and run of channels; channels last."""
         settings = self.accumulate
         outputs, channels, *kernel = right.shape
-        check_groups(self, channels, settings.size)
+        check_groups(self, channels, settings.size, builder.place)
         axis = self.block_axis(0)
         value = left
         if isinstance(left, Value) and self._is_padded and not has_zero(left.format):
@@ -237,8 +245,8 @@ def _without_taps(builder: Builder, weight: Value) -> Value:
     return _reshaped(builder, weight, weight.shape[:2])
 
 
-def check_groups(op: Conv, channels: int, size: int) -> None:
-    """GW0380 where blocks do not fill the channels that one result sums."""
+def check_groups(op: Conv, channels: int, size: int, place: str) -> None:
+    """GW0380 where blocks do not fill the channels that one result of the layer ``place`` sums."""
     if channels % size == 0:
         return
     raise error(
@@ -246,8 +254,8 @@ def check_groups(op: Conv, channels: int, size: int) -> None:
         f"conv: blocks of {size} do not fill the {channels} channels of one of its {op.groups} groups",
         note=f"a result sums {channels} channels of every kernel position, and a block that reaches beyond them "
         "has elements of another result's sum",
-        help="use a scalar format for this layer, or a block size that divides the channels of a group"
-        + (f", such as {channels}" if channels > 1 else ""),
+        help=f'write [name."{place}"] input = "fixed<8,4>" and weight = "fixed<8,auto>" for this layer'
+        + (f", or a block size that divides the channels of a group, such as {channels}" if channels > 1 else ""),
     )
 
 

@@ -69,7 +69,10 @@ class ConvTranspose(Operator):
         return len(self.stride)
 
     def block_axis(self, operand: int) -> int:
-        return -2 - self.rank if operand == 1 else -1 - self.rank
+        return {1: -2 - self.rank, 2: -1}.get(operand, -1 - self.rank)
+
+    def takes_blocks(self, operand: int) -> bool:
+        return True  # a bias; the others are refused, and not multiplied as wide numbers
 
     def infer_shape(self, *shapes: Shape) -> Shape:
         value, weight = shapes[0], shapes[1]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gatewright.ir.intervals import IntegerArray
 from gatewright.ir.operator import Operator, register
+from gatewright.ir.ops.cast import Cast
 from gatewright.ir.types import Type, Value
 
 if TYPE_CHECKING:
@@ -40,4 +41,7 @@ def permuted_parameter(call: AtenCall, value: Value, order: tuple[int, ...]) -> 
         value, order = node.inputs[0], tuple(earlier[axis] for axis in order)
     if order == tuple(range(len(order))):
         return value
+    if node is not None and isinstance(node.op, Cast) and (turned := node.op.permuted(order)) is not None:
+        # The cast stands behind the permutation, directly before what reads it.
+        return call.builder.add(turned, permuted_parameter(call, node.inputs[0], order), name=call.named("cast"))
     return call.builder.add(ParameterPermute(order), value, name=call.named("permuted"))

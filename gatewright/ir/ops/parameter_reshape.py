@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gatewright.ir.intervals import IntegerArray
 from gatewright.ir.operator import Operator, register
+from gatewright.ir.ops.cast import Cast
 from gatewright.ir.ops.constant import Constant
 from gatewright.ir.types import Shape, Type, Value
 
@@ -43,4 +44,6 @@ def reshaped_parameter(call: AtenCall, value: Value, shape: Shape) -> Value:
         return call.builder.parameter("", node.op.data.array.reshape(shape), trainable=False)
     if isinstance(node.op, ParameterReshape):
         return reshaped_parameter(call, node.inputs[0], shape)
+    if isinstance(node.op, Cast) and node.op.is_kept_by(value.shape, shape):
+        return call.builder.add(node.op, reshaped_parameter(call, node.inputs[0], shape), name=call.named("cast"))
     return call.builder.add(ParameterReshape(shape), value, name=call.named("reshaped"))
