@@ -16,6 +16,7 @@ import numpy as np
 from gatewright.diagnostics import error
 from gatewright.ir.formats import CastSpec, Format, GroupFormat, Overflow, Rounding, ScalarFormat, parse_cast
 from gatewright.ir.formats.grouped import Axes
+from gatewright.ir.formats.names import GRADIENT_WORDS
 from gatewright.packed import PackedTensor, pack_tensor
 
 if TYPE_CHECKING:
@@ -35,6 +36,13 @@ def format(name: str | Format | CastSpec, axis: Axes | None = None) -> Number:
     """
     if isinstance(name, str):
         cast = parse_cast(name)
+        given = GRADIENT_WORDS.keys() & name.lower().split()
+        if given:
+            raise error(
+                "GW0207",
+                f'"{name}": {min(given)} is for casts in a model',
+                help="leave it out, and pass clip=True to fake_quantize where the gradient is to be clipped",
+            )
     else:
         cast = name if isinstance(name, CastSpec) else CastSpec(name, overflow=name.default_overflow)
     return Number(cast.format, cast.rounding, cast.overflow, axis)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from gatewright.diagnostics import GatewrightError
@@ -10,6 +12,7 @@ from gatewright.ir.formats import (
     Exact,
     Fixed,
     Format,
+    Gradient,
     Overflow,
     Real,
     Rounding,
@@ -18,6 +21,7 @@ from gatewright.ir.formats import (
     parse_cast,
     parse_format,
 )
+from gatewright.numbers import format as number_format
 
 FIXED_FORMATS: list[Format] = [
     Real(),
@@ -64,10 +68,11 @@ def test_casts_print_and_parse_back() -> None:
     assert parse_cast("fixed<8,4> SAT_SYM RND_CONV").overflow is Overflow.SATURATE_SYMMETRIC
     assert parse_cast("exact 2^-8 floor") == CastSpec(Exact(8), Rounding.FLOOR)
     assert parse_cast("real") == CastSpec(Real())
-    for rounding in Rounding:
-        for overflow in Overflow:
-            spec = CastSpec(Fixed(8, 4), rounding, overflow)
-            assert parse_cast(str(spec)) == spec
+    for rounding, overflow, gradient in itertools.product(Rounding, Overflow, Gradient):
+        spec = CastSpec(Fixed(8, 4), rounding, overflow, gradient)
+        assert parse_cast(str(spec)) == spec
+    assert parse_cast("mxint8 plain floor").gradient is Gradient.PLAIN
+    assert str(parse_cast("mxint8 clipped")) == "mxint8 half_even saturate_symmetric"
 
 
 @pytest.mark.parametrize(
@@ -96,6 +101,12 @@ def test_bad_casts() -> None:
         parse_cast("fixed<8,4> halfup")
     with pytest.raises(GatewrightError, match="GW0208"):
         parse_cast("fixed<8,4> half_up half_even")
+    with pytest.raises(GatewrightError, match="GW0208"):
+        parse_cast("fixed<8,4> plain half_up clipped")
+    with pytest.raises(GatewrightError, match='did you mean "clipped"'):
+        parse_cast("e4m3 clip")
+    with pytest.raises(GatewrightError, match="clip=True"):
+        number_format("e4m3 clipped")
     with pytest.raises(GatewrightError, match="GW0203"):
         Fixed(8, None).encode([1.0])
     with pytest.raises(GatewrightError, match="GW0206"):

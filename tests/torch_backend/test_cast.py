@@ -99,6 +99,13 @@ def test_stochastic_rounding_is_unbiased() -> None:
         ("ufixed<4,1>", [0.0, 0.0, 1.0, 1.0, 1.0]),
         ("fixed<4,1> saturate_zero", [0.0, 1.0, 1.0, 1.0, 0.0]),
         ("fixed<4,1> wrap", [1.0, 1.0, 1.0, 1.0, 1.0]),
+        ("fixed<4,1> plain", [1.0, 1.0, 1.0, 1.0, 1.0]),
+        ("e2m1", [0.0, 1.0, 1.0, 1.0, 1.0]),
+        ("e2m1 plain", [1.0, 1.0, 1.0, 1.0, 1.0]),
+        ("block<e2m1,e1m0,32>", [0.0, 1.0, 1.0, 1.0, 1.0]),
+        ("block<e2m1,e1m0,32> plain", [1.0, 1.0, 1.0, 1.0, 1.0]),
+        ("ternary<mean>", [0.0, 0.0, 1.0, 0.0, 0.0]),
+        ("ternary<mean> plain", [1.0, 1.0, 1.0, 1.0, 1.0]),
     ],
 )
 def test_gradient_passes_where_nothing_was_clipped(spec: str, expected: list[float]) -> None:

@@ -5,7 +5,7 @@ again by the importer), ``torch.compile`` and CUDA. Its forward is exact for eve
 scaling by a power of two loses nothing, and ties are found from an exact difference.
 
 Gradient: the identity where the value, once rounded, lies in the format's range, and zero where a
-saturating cast clipped it (PACT, Choi et al. 2018); the identity everywhere for ``wrap``.
+saturating cast clipped it (PACT, Choi et al. 2018); the identity everywhere for ``wrap`` and for ``plain``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,18 @@ from torch import Tensor
 
 from gatewright.backends.torch.codecs import Codec, make_codec
 from gatewright.ir.block_values import block_axes
-from gatewright.ir.formats import Block, CastSpec, Exact, Fixed, Overflow, Real, Rounding, no_infinity, parse_cast
+from gatewright.ir.formats import (
+    Block,
+    CastSpec,
+    Exact,
+    Fixed,
+    Gradient,
+    Overflow,
+    Real,
+    Rounding,
+    no_infinity,
+    parse_cast,
+)
 
 FLOAT32_BITS = 24
 """Codes of up to this many bits are exact in float32."""
@@ -199,9 +210,9 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
 
 
 def straight_through(gradient: Tensor, value: Tensor, spec: CastSpec, axis: int = -1) -> Tensor:
-    """``gradient`` where ``value`` rounds into the range of the format, zero where it was clipped."""
+    """``gradient`` where ``value`` rounds into the range of the format, zero where it was clipped; all if plain."""
     format = spec.format
-    if isinstance(format, Real | Exact) or spec.overflow == Overflow.WRAP:
+    if isinstance(format, Real | Exact) or spec.overflow == Overflow.WRAP or spec.gradient is Gradient.PLAIN:
         return gradient
     if not isinstance(format, Fixed):
         return gradient * block_codec(spec, axis).inside(value).to(gradient.dtype)

@@ -158,10 +158,16 @@ module gw_contract #(
 
     for (genvar p = 0; p < OutputsPerBeat; p++) begin : gen_sum
       if (HasSign) begin : gen_signed
+        logic [SumWidth-1:0] carry;
+
+        always_comb begin
+          carry    = '0;
+          carry[0] = negatives[p];
+        end
+
         always_ff @(posedge clk_i) begin
           if (advance) begin
-            sum_q[p*SumWidth +: SumWidth] <= (totals[p*SumWidth +: SumWidth] ^ {SumWidth{negatives[p]}}) +
-                                             SumWidth'(negatives[p]);
+            sum_q[p*SumWidth +: SumWidth] <= (totals[p*SumWidth +: SumWidth] ^ {SumWidth{negatives[p]}}) + carry;
           end
         end
       end else begin : gen_plain

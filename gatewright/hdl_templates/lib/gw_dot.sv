@@ -168,7 +168,9 @@ module gw_dot #(
         end
       end
 
-      if (Coarse > 0 && IsSigned) begin : gen_signed_term
+      if (Coarse > 0 && level_width(0) == FineWidth) begin : gen_same_term
+        assign products[k*level_width(0) +: level_width(0)] = fine_q << {gen_shift.gen_coarse.coarse_q, Fine'(0)};
+      end else if (Coarse > 0 && IsSigned) begin : gen_signed_term
         assign products[k*level_width(0) +: level_width(0)] =
             level_width(0)'(signed'(fine_q)) << {gen_shift.gen_coarse.coarse_q, Fine'(0)};
       end else if (Coarse > 0) begin : gen_unsigned_term

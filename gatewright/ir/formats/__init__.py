@@ -8,7 +8,7 @@ from gatewright.ir.formats.block import Block
 from gatewright.ir.formats.fixed import Exact, Fixed
 from gatewright.ir.formats.floating import Float, Log, PowerOfTwo, Specials
 from gatewright.ir.formats.grouped import GroupFormat
-from gatewright.ir.formats.names import CastSpec, cast_to, known_names, parse_cast, parse_format
+from gatewright.ir.formats.names import CastSpec, Gradient, cast_to, known_names, parse_cast, parse_format
 from gatewright.ir.formats.rounding import (
     DETERMINISTIC_ROUNDINGS,
     Integers,
@@ -40,6 +40,7 @@ __all__ = [
     "Fixed",
     "Float",
     "Format",
+    "Gradient",
     "GroupFormat",
     "Grouping",
     "Integers",

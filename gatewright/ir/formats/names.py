@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import enum
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -30,8 +31,17 @@ _OVERFLOW_ALIASES = {
     "sat_zero": Overflow.SATURATE_ZERO,
 }
 
+
+class Gradient(enum.StrEnum):
+    """What a cast does to gradients in training; hardware does not know."""
+
+    CLIPPED = "clipped"  # straight through, but zero where the value was saturated
+    PLAIN = "plain"  # straight through everywhere
+
+
 ROUNDING_WORDS: dict[str, Rounding] = {mode.value: mode for mode in Rounding} | _ROUNDING_ALIASES
 OVERFLOW_WORDS: dict[str, Overflow] = {mode.value: mode for mode in Overflow} | _OVERFLOW_ALIASES
+GRADIENT_WORDS: dict[str, Gradient] = {mode.value: mode for mode in Gradient}
 
 FormatBuilder = Callable[[str, list[str]], Format]
 """Builds a format from its whole name and the arguments between its angle brackets."""
@@ -39,16 +49,18 @@ FormatBuilder = Callable[[str, list[str]], Format]
 
 @dataclass(frozen=True, slots=True)
 class CastSpec:
-    """A visible loss of information: the target format, and how to round and overflow into it."""
+    """A visible loss of information: the target format, how to round and overflow into it, and how it trains."""
 
     format: Format
     rounding: Rounding = Rounding.HALF_EVEN
     overflow: Overflow = Overflow.SATURATE
+    gradient: Gradient = Gradient.CLIPPED
 
     def __str__(self) -> str:
         if isinstance(self.format, Real):
             return str(self.format)
-        return f"{self.format} {self.rounding} {self.overflow}"
+        plain = " plain" if self.gradient is Gradient.PLAIN else ""
+        return f"{self.format} {self.rounding} {self.overflow}{plain}"
 
 
 def cast_to(format: Format) -> CastSpec:
@@ -57,34 +69,38 @@ def cast_to(format: Format) -> CastSpec:
 
 
 def parse_cast(text: str) -> CastSpec:
-    """`"ufixed<8,4> half_up saturate"`: a format, then optionally a rounding and an overflow, any order."""
+    """`"ufixed<8,4> half_up saturate"`: a format, then optionally a rounding, an overflow and a gradient, any order."""
     words = _tidy(text).split(" ")
     length = 2 if words[0] == "exact" else 1
     format = parse_format(" ".join(words[:length]))
     rounding: Rounding | None = None
     overflow: Overflow | None = None
+    gradient: Gradient | None = None
     for word in words[length:]:
         if word in ROUNDING_WORDS and rounding is None:
             rounding = ROUNDING_WORDS[word]
         elif word in OVERFLOW_WORDS and overflow is None:
             overflow = OVERFLOW_WORDS[word]
+        elif word in GRADIENT_WORDS and gradient is None:
+            gradient = GRADIENT_WORDS[word]
         else:
             raise _bad_word(word, text)
-    return CastSpec(format, rounding or Rounding.HALF_EVEN, overflow or format.default_overflow)
+    overflow = overflow or format.default_overflow
+    return CastSpec(format, rounding or Rounding.HALF_EVEN, overflow, gradient or Gradient.CLIPPED)
 
 
 def _bad_word(word: str, text: str) -> GatewrightError:
-    known = ROUNDING_WORDS.keys() | OVERFLOW_WORDS.keys()
+    known = ROUNDING_WORDS.keys() | OVERFLOW_WORDS.keys() | GRADIENT_WORDS.keys()
     if word in known:
         return error(
             "GW0208",
-            f'"{text}" gives more than one rounding or more than one overflow',
+            f'"{text}" gives more than one rounding, overflow or gradient',
             help=f"remove {word}",
         )
     return error(
         "GW0207",
-        f'"{word}" in "{text}" is neither a rounding nor an overflow',
-        note=f"roundings: {', '.join(Rounding)}; overflows: {', '.join(Overflow)}",
+        f'"{word}" in "{text}" is neither a rounding nor an overflow nor a gradient',
+        note=f"roundings: {', '.join(Rounding)}; overflows: {', '.join(Overflow)}; gradients: {', '.join(Gradient)}",
         help=_suggestion(word, known),
     )
 
