@@ -52,7 +52,7 @@ def shown(problem: GatewrightError) -> str:
 def expect(name: str, text: str) -> None:
     """``text`` equals the snapshot ``formats/<name>.txt``; UPDATE_SNAPSHOTS=1 writes it instead."""
     file = Path(__file__).parent / "formats" / f"{name}.txt"
-    if os.environ.get("UPDATE_SNAPSHOTS"):
+    if os.environ.get("GATEWRIGHT_UPDATE_SNAPSHOTS"):
         file.parent.mkdir(exist_ok=True)
         file.write_text(text + "\n", encoding="utf-8")
     assert text + "\n" == file.read_text(encoding="utf-8")
