@@ -3,8 +3,8 @@
 Usage: python -m benchmarks.gpu [--only GROUP ...] [--tune] [--no-compile] [--output FILE]
 
 Groups: conversions products row_kernels attention_kernels backend. ``--tune`` searches the kernels' configurations
-first and keeps them in the cache. Exits 1 where an output is wrong (its row says WRONG); a missed goal is
-shown, and is no error.
+first and keeps them in the cache. ``--output`` draws the roofline too, where matplotlib is installed. Exits 1 where an
+output is wrong (its row says WRONG); a missed goal is shown, and is no error.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.gpu import plot
 from benchmarks.gpu.measure import Context, Row, copy_rate
 from gatewright.kernels.autotune import autotuning
 from gatewright.kernels.device import versions
@@ -50,7 +52,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=GROUPS, default=GROUPS)
     parser.add_argument("--tune", action="store_true", help="search configurations first")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
-    parser.add_argument("--output", type=Path, help="write the rows as JSON")
+    parser.add_argument("--output", type=Path, help="write the rows as JSON, and the roofline beside it as .png")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         print("There is no CUDA device here: these benchmarks need one. The kernels' tests run on any machine.")
@@ -81,6 +83,10 @@ def main() -> int:
         }
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(json.dumps(record, indent=1) + "\n")
+        if importlib.util.find_spec("matplotlib") is None:
+            print("There is no picture: matplotlib, of the extra `bench`, is not installed here.")
+        else:
+            plot.draw(record, options.output.with_suffix(".png"))
     wrong = [row for row in found if not row.correct]
     print(f"{len(found)} rows, {sum(row.met is True for row in found)} goals met, "
           f"{sum(row.met is False for row in found)} missed, {len(wrong)} wrong")  # fmt: skip

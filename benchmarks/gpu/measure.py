@@ -144,6 +144,18 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
     return ratio if ratio == ratio else float("inf")
 
 
+def within(found: Tensor, expected: Tensor, relative: float) -> bool:
+    """Equality to rounding: ``relative_error`` below ``relative``, and no single element far off.
+
+    An element may differ by 16 times ``relative`` of itself and of the expected values' root mean square.
+    """
+    if found.shape != expected.shape or not relative_error(found, expected) < relative:
+        return False
+    expected = expected.double()
+    typical = expected.square().mean().sqrt()
+    return bool(((found.double() - expected).abs() <= 16 * relative * (expected.abs() + typical)).all())
+
+
 def same_values(found: Tensor, expected: Tensor) -> bool:
     """Equality in which a NaN equals a NaN and a zero's sign counts."""
     if found.shape != expected.shape or found.dtype != expected.dtype:

@@ -1,7 +1,7 @@
 """Draw the roofline of a result file: ``python -m benchmarks.gpu.plot RESULT.json [PICTURE.png]``.
 
-Every row's share of its own ceiling: bandwidth rows of this run's copy or read bandwidth, products and attention of
-the library's kernel in the same run.
+The rows that memory bounds, each as a share of its ceiling: the copy or the read bandwidth of the same run. Rows that
+arithmetic bounds (products and attention of many rows) are in the table, beside the library's kernel.
 """
 
 from __future__ import annotations
