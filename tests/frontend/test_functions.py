@@ -12,7 +12,8 @@ import pytest
 from gatewright.diagnostics import GatewrightError
 from gatewright.ir import functions
 from gatewright.ir.builder import Builder
-from gatewright.ir.formats import DETERMINISTIC_ROUNDINGS, CastSpec, Fixed, parse_cast
+from gatewright.ir.formats import DETERMINISTIC_ROUNDINGS, CastSpec, Fixed, ScalarFormat, parse_cast
+from gatewright.ir.functions import FUNCTIONS, rounded, table
 from gatewright.ir.intervals import Interval
 from gatewright.ir.operator import operators
 from gatewright.ir.piecewise import MAXIMUM_DEVIATION, fit
@@ -143,3 +144,65 @@ def test_codes_with_a_common_step_make_a_small_table() -> None:
     found = run(op, Fixed(15, 10), Interval(-16384, 16368, 16), codes)
     table = functions.table("sigmoid", Fixed(11, 6), -1024, 1023, 1, parse_cast("fixed<9,8>"))
     assert found.tolist() == list(table)
+
+
+BESIDE = {
+    "sigmoid": ((0, 0, 1), (0, 1, -1)),
+    "tanh": ((0, -1, 1), (0, 1, -1)),
+    "gelu": ((0, 0, -1), (1, 0, -1)),
+    "gelu_tanh": ((0, 0, -1), (1, 0, -1)),
+    "silu": ((0, 0, -1), (1, 0, -1)),
+    "mish": ((0, 0, -1), (1, 0, -1)),
+    "softplus": ((0, 0, 1), (1, 0, 1)),
+    "elu": ((0, -1, 1), (1, 0, 0)),
+    "exponential": ((0, 0, 1), None),
+}
+"""Far below and far above zero: slope and offset of the line, and on which side of it the values are."""
+
+
+@pytest.mark.parametrize(
+    "result", ["fixed<8,6>", "fixed<40,8>", "e5m2", "e4m3", "e2m1", "bfloat16", "ternary", "log<6>"]
+)
+@pytest.mark.parametrize("name", BESIDE)
+def test_values_beside_a_line_are_rounded_by_their_side(name: str, result: str) -> None:
+    """sigmoid(448) is 1 - 2^-646: not 1, whatever the precision; so it is at arguments of hundreds of digits."""
+    for sign, line in zip((-1, 1), BESIDE[name], strict=True):
+        for x in (Fraction(448), Fraction(57344), Fraction(3) * 2**90, Fraction(2) ** 700):
+            if line is None:
+                continue
+            slope, offset, side = line
+            value = slope * sign * x + offset
+            for rounding in ("floor", "toward_zero", "half_even", "half_up", "half_down", "half_zero", "half_away"):
+                spec = parse_cast(f"{result} {rounding}")
+                assert isinstance(spec.format, ScalarFormat)
+                # The value is nearer to the line than anything of the format, but not on it.
+                beside = value + side * Fraction(1, 2**1200)
+                wanted = spec.format.encode_fraction(beside, spec.rounding, spec.overflow)
+                assert rounded(name, sign * x, spec) == wanted, (name, sign * x, str(spec))
+
+
+@pytest.mark.parametrize("rounding", ["floor", "half_down", "half_up", "toward_zero"])
+def test_values_near_zero_take_as_many_bits_as_they_need(rounding: str) -> None:
+    """tanh(x) is below x, and gelu(x) above x / 2, by parts of x that no float64 holds."""
+    spec = parse_cast(f"fixed<16,615> {rounding}")
+    assert isinstance(spec.format, ScalarFormat)
+    for x in (Fraction(1, 2**600), Fraction(3, 2**611)):
+        little = x**3 / 4
+        for name, value in (("tanh", x - little), ("gelu", x / 2 + little), ("silu", x / 2 + little)):
+            assert rounded(name, x, spec) == spec.format.encode_fraction(value, spec.rounding, spec.overflow)
+
+
+def test_saturated_tables_in_a_design() -> None:
+    """Directed rounding of a minifloat's whole table: no entry of sigmoid but those that round up is 1."""
+    for rounding, wanted in (("floor", 63), ("toward_zero", 63), ("half_even", 64)):
+        entries = table("sigmoid", parse_cast("e5m2").format, 0, 0x7B, 1, parse_cast(f"fixed<8,6> {rounding}"))  # type: ignore[arg-type]
+        assert max(entries) == wanted
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_rational_value_is_known(name: str) -> None:
+    """At a value that is rational, and may lie on a boundary, no precision would be enough."""
+    spec = parse_cast("fixed<12,6> floor")
+    for numerator in range(-12, 13):
+        for denominator in (1, 4, 9):
+            rounded(name, Fraction(numerator, denominator), spec)
