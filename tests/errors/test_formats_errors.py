@@ -50,7 +50,7 @@ def shown(problem: GatewrightError) -> str:
 
 
 def expect(name: str, text: str) -> None:
-    """``text`` equals the snapshot ``formats/<name>.txt``; UPDATE_SNAPSHOTS=1 writes it instead."""
+    """``text`` equals the snapshot ``formats/<name>.txt``; GATEWRIGHT_UPDATE_SNAPSHOTS=1 writes it instead."""
     file = Path(__file__).parent / "formats" / f"{name}.txt"
     if os.environ.get("GATEWRIGHT_UPDATE_SNAPSHOTS"):
         file.parent.mkdir(exist_ok=True)

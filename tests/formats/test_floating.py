@@ -123,6 +123,20 @@ def test_equals_ml_dtypes_on_half_a_million_inputs(name: str) -> None:
     assert np.array_equal(form.decode(codes), values, equal_nan=True)
 
 
+def test_powers_of_two_equal_ml_dtypes_on_half_a_million_inputs() -> None:
+    """Where ml_dtypes does not overflow to NaN, and not on float32's subnormal numbers, which it rounds up."""
+    form = scalar("e8m0")
+    more = np.exp2(np.random.default_rng(8).uniform(-126, 127, 300_000)).astype(np.float32)
+    inputs = np.concatenate([np.abs(many_inputs(form)), more])
+    inputs = inputs[(inputs >= 2.0**-126) & (inputs < 1.5 * 2.0**127)]
+    assert inputs.size > 500_000
+    theirs = inputs.astype(ml_dtypes.float8_e8m0fnu)
+    assert (form.encode(inputs) == theirs.view(np.uint8)).all()
+    codes = np.arange(256, dtype=np.uint8)
+    expected = codes.view(ml_dtypes.float8_e8m0fnu).astype(np.float64)
+    assert np.array_equal(form.decode(codes), expected, equal_nan=True)
+
+
 @pytest.mark.parametrize("name", GFLOAT)
 @pytest.mark.parametrize("rounding", GFLOAT_ROUNDINGS)
 def test_equals_gfloat_on_half_a_million_inputs(name: str, rounding: Rounding) -> None:

@@ -169,6 +169,23 @@ def test_a_wide_floating_operand_is_refused(source: str) -> None:
     assert [each.code for each in caught.value.diagnostics] == ["GW0343"]
 
 
+@pytest.mark.parametrize(
+    ("source", "result"), [("bfloat16", "bfloat16"), ("float16", "fixed<8,4>"), ("fixed<18,9>", "e4m3 floor")]
+)
+@pytest.mark.parametrize("activation", [nn.GELU(), nn.Sigmoid(), nn.Softplus()], ids=lambda a: type(a).__name__)
+def test_software_alone_rounds_functions_of_wide_operands(activation: nn.Module, source: str, result: str) -> None:
+    casts = {"default": {"input": source, "output": result}}
+    module = gatewright.quantize(activation, (torch.zeros(2, 6),), casts)
+    x = torch.tensor([[-3.1, -0.2, 0.0, 0.3, 2.7, float("nan")]]).requires_grad_()
+    operand = gatewright.format(source).quantize(x.detach().double())
+    if source.startswith("fixed"):
+        operand = operand.nan_to_num(0.0)
+    expected = gatewright.format(result).quantize(activation(operand))
+    np.testing.assert_array_equal(module(x).detach().double().numpy(), expected.numpy())
+    module(x).nansum().backward()
+    assert x.grad is not None and bool((x.grad[0, :5] != 0).any())
+
+
 @pytest.mark.parametrize("result", ["e5m2", "e5m2 floor", "binary"])
 def test_results_too_small_for_any_float_round_by_their_sign(result: str) -> None:
     x = torch.tensor([[-57344.0], [-512.0]])

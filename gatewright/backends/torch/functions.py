@@ -22,6 +22,7 @@ from gatewright.backends.torch.cast import FLOAT32_BITS, cast_operator, parsed, 
 from gatewright.backends.torch.elements import codes_of, values_of
 from gatewright.backends.torch.expressions import TorchExpression, torch_expression
 from gatewright.backends.torch.texts import with_result
+from gatewright.diagnostics import GatewrightError
 from gatewright.ir.builder import Builder
 from gatewright.ir.formats import Exact, Fixed, ScalarFormat, parse_format
 from gatewright.ir.intervals import Interval
@@ -95,6 +96,17 @@ def integer_function(name: str, source: str, result: str, attributes: str = "{}"
     assert node is not None and isinstance(node.op, Map)
     expression = torch_expression(node.op.expression)
     return IntegerFunction(expression, format, Interval(*domain), spec.format)
+
+
+def has_integer_function(name: str, source: str, result: str, attributes: str) -> bool:
+    """Whether hardware could compute the function: neither its operand nor its result is too wide."""
+    try:
+        integer_function(name, source, result, attributes)
+    except GatewrightError as problem:
+        if problem.code in ("GW0342", "GW0343"):
+            return False
+        raise
+    return True
 
 
 @torch.library.custom_op("gatewright::function", mutates_args=())

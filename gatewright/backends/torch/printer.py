@@ -13,12 +13,13 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from gatewright.backends.torch.functions import has_integer_function
 from gatewright.backends.torch.precision import Precision, precisions
 from gatewright.backends.torch.special import cast_operand_text, codes_read, operand_texts, port_values, special_values
 from gatewright.backends.torch.texts import operation_text, result_cast, streams_of
 from gatewright.backends.torch.wide import Region, region_of
 from gatewright.diagnostics import Location
-from gatewright.ir.formats import Block, CastSpec, Exact, Format, Overflow, Rounding, ScalarFormat
+from gatewright.ir.formats import Block, CastSpec, Exact, Fixed, Format, Overflow, Rounding, ScalarFormat
 from gatewright.ir.graph import Graph, Node
 from gatewright.ir.operator import Operator
 from gatewright.ir.ops.cast import Cast
@@ -211,8 +212,15 @@ def _function_text(state: _State, node: Node, spec: CastSpec, operands: list[str
     known &= spec.rounding is not Rounding.STOCHASTIC and isinstance(spec.format, ScalarFormat)
     if not known or node.output not in state.streams:
         return f'gw.cast({operation_text(node, operands, state.streams)}, "{spec}")'
-    attributes = {name: value for name, value in fields.items() if name != "result" and value is not None}
-    last = f", '{json.dumps(attributes)}'" if attributes else ""
+    attributes = json.dumps({name: value for name, value in fields.items() if name != "result" and value is not None})
+    if not has_integer_function(node.op.name, str(source), str(spec), attributes):
+        # Software alone, which `compile` refuses: the real function, in float64.
+        text = operation_text(node, [f"gw.exact({operands[0]})"], state.streams)
+        is_code = (
+            isinstance(spec.format, Fixed) and isinstance(source, ScalarFormat) and source.has_nan
+        )  # NaN is the code 0
+        return f'gw.cast({f"gw.counted({text})" if is_code else text}, "{spec}")'
+    last = "" if attributes == "{}" else f", '{attributes}'"
     return f'gw.function("{node.op.name}", {operands[0]}, lambda v: {real}, "{source}", "{spec}"{last})'
 
 
