@@ -8,7 +8,7 @@ packed = gw.format("mxfp4").pack(tensor)         # 4.25 bits an element
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 import numpy as np
@@ -61,14 +61,18 @@ class Number:
     rounding: Rounding
     overflow: Overflow
     axis: Axes | None = None
+    name: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", str(CastSpec(self.format, self.rounding, self.overflow)))
 
     def __str__(self) -> str:
-        return str(CastSpec(self.format, self.rounding, self.overflow))
+        return self.name
 
     def _codec(self) -> Codec:
-        from gatewright.backends.torch.codecs import make_codec
+        from gatewright.backends.torch.codecs import codec_of
 
-        return make_codec(self.format, self.axis, self.rounding, self.overflow)
+        return codec_of(self.name, self.axis)
 
     def quantize(self, values: Values, generator: Any = None) -> Values:
         """The values that `values` are cast to. A tensor keeps its type; an array gives float64.

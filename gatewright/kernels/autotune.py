@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ Config = dict[str, Any]
 _state = {"tuning": os.environ.get("GATEWRIGHT_AUTOTUNE", "0") == "1"}
 _found: dict[str, Config] = {}
 _loaded: list[Path] = []
+_unwritable: set[Path] = set()
 
 
 def cache_file() -> Path:
@@ -57,16 +59,26 @@ def _entries() -> dict[str, Config]:
 
 
 def _save() -> None:
-    """Write the cache atomically, keeping what other processes added."""
+    """Write the cache atomically, keeping what other processes added; a warning, once, where that fails."""
     path = cache_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
     merged: dict[str, Config] = {}
     with contextlib.suppress(OSError, ValueError):
         merged.update(json.loads(path.read_text()))
     merged.update(_found)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as out:
-        json.dump(merged, out, indent=1, sort_keys=True)
-    Path(out.name).replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as aside:
+            written = Path(aside) / path.name
+            written.write_text(json.dumps(merged, indent=1, sort_keys=True))
+            written.replace(path)
+    except OSError as failure:
+        if path not in _unwritable:
+            _unwritable.add(path)
+            warnings.warn(
+                f"GW0508: tuned configurations cannot be kept in {path} ({failure.strerror or failure}): this process "
+                "uses them, and the next tunes again; set GATEWRIGHT_CACHE to a folder that can be written",
+                stacklevel=2,
+            )
 
 
 def _milliseconds(call: Callable[[], None], repeat: int = 9) -> float:

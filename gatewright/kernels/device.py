@@ -11,7 +11,7 @@ import importlib.metadata
 import importlib.util
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -90,20 +90,28 @@ def count_processors(value: Tensor) -> int:
     return processors(value.device.index or 0 if value.is_cuda else -1)
 
 
-# Weights that an earlier launch has read, with their version.
-_settled: WeakIdKeyDictionary = WeakIdKeyDictionary()
+# Weights that nobody writes any more, by their caller's promise, with the version of that moment.
+_frozen: MutableMapping[Tensor, int] = WeakIdKeyDictionary()
 
 
-def settled(codes: Tensor, scales: Tensor) -> int:
-    """1 if an earlier launch has read these weights, unchanged since: a launch may fetch them early."""
-    if any(not each.is_contiguous() or each.data_ptr() % ALIGNMENT or each.is_inference() for each in (codes, scales)):
-        return 0  # a launch reads copies of them, or nobody knows whether they have changed
-    known = True
-    for each in (codes, scales):
-        version: int = each._version
-        known = known and _settled.get(each) == version  # pyright: ignore[reportUnknownVariableType]
-        _settled[each] = version
-    return 1 if known else 0
+def version_of(value: Tensor) -> int:
+    """How often PyTorch has seen ``value`` written; 0 where it does not count."""
+    return 0 if value.is_inference() else value._version
+
+
+def freeze(weights: Tensor) -> None:
+    """Remember the promise that nobody writes ``weights`` any more; waits for writes that are under way."""
+    if weights.is_cuda:
+        torch.cuda.synchronize(weights.device)
+    _frozen[weights] = version_of(weights)
+
+
+def frozen(*weights: Tensor) -> bool:
+    """Whether a launch may fetch ``weights`` before its predecessor ends: they were promised and are read in place."""
+    return all(
+        _frozen.get(each) == version_of(each) and each.is_contiguous() and not each.data_ptr() % ALIGNMENT
+        for each in weights
+    )
 
 
 _arrived: dict[tuple[int, int, int], Tensor] = {}

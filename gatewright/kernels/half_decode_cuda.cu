@@ -11,8 +11,8 @@
 // leave float32 partial sums, which the last of them to finish adds in order, so that results do not vary.
 // Each warp has a queue of asynchronous copies: 16 rows of 128 bytes and their scales.
 //
-// The launch may overlap its predecessor's end: weights and scales, which no product writes, are fetched
-// before the wait on the predecessor, x only after it.
+// The launch overlaps its predecessor's end. Weights that the caller promised not to write any more (`early`) are
+// fetched before the wait on the predecessor, all else after it.
 #include <cstdint>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -125,7 +125,7 @@ struct Arguments {
     __nv_bfloat16* y;
     float* partial;  // [splits][16-row tiles][128 TILES], unless K is not split
     int* arrived;    // [row groups], zero before and after
-    int m, n, k, tiles, activation, overlap;  // tiles: of 16 rows, to a block
+    int m, n, k, tiles, activation, early;  // tiles: of 16 rows, to a block
 };
 
 // A chunk's scales, from the gaps of its slot, to float32 (NVFP4: to fp16 x 2^7, first those of even halves of 32).
@@ -234,6 +234,7 @@ __global__ void __launch_bounds__(kThreads, BLOCKS) half_decode(const Arguments 
     };
     // A short product's x goes before half of the queue, which would hold it up.
     constexpr int kAhead = L::kNibbles ? 2 : RING;
+    if (!args.early) asm volatile("griddepcontrol.wait;" ::: "memory");
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) fetch(i, i);
     asm volatile("griddepcontrol.wait;" ::: "memory");
@@ -392,7 +393,7 @@ int launch(const Arguments& args, cudaStream_t stream) {
     if (status != cudaSuccess) return (int)status;
     cudaLaunchAttribute attribute;
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute.val.programmaticStreamSerializationAllowed = args.overlap;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config = {};
     const int all_tiles = (args.n + 15) / 16, slices = args.k / kSlice;
     config.gridDim = dim3((slices + kWarps - 1) / kWarps, (all_tiles + args.tiles - 1) / args.tiles);
@@ -412,16 +413,16 @@ int choose(const Arguments& args, int shape, cudaStream_t stream) {
 }  // namespace
 
 // K is a multiple of 256. `partial` holds splits x 16-row tiles x 128 floats (256 for M > 8), where splits is K / 2048 rounded
-// up; `arrived` a zero for each group of `tiles` tiles. `overlap` allows the launch to begin before its predecessor ends, which
-// must not have written the weights. Returns a cudaError_t.
+// up; `arrived` a zero for each group of `tiles` tiles. `early`: weights and scales may be read before the
+// launch's predecessor ends, because nobody writes them. Returns a cudaError_t.
 extern "C" int half_decode_product(
     const void* codes, const void* scales, const void* x, const void* bias, void* y, void* partial, void* arrived,
     long long m, long long n, long long k, long long tiles, long long activation, long long format, long long shape,
-    long long overlap, cudaStream_t stream) {
+    long long early, cudaStream_t stream) {
     const Arguments args{
         (const uint8_t*)codes, (const uint8_t*)scales, (const __nv_bfloat16*)x, (const __nv_bfloat16*)bias,
         (__nv_bfloat16*)y, (float*)partial, (int*)arrived, (int)m, (int)n, (int)k, (int)tiles, (int)activation,
-        (int)overlap};
+        (int)early};
     const int which = (int)shape;
     const bool wide = m > 8;
     switch (format) {

@@ -33,7 +33,7 @@ def launch_half_decode(
     """x [M, K] by weights [N, K]; the arguments are checked already."""
     rows, depth = x.shape
     columns = codes.shape[0]
-    overlap = device.settled(codes, scales)
+    early = int(device.frozen(codes, scales))
     x, codes, scales = (device.aligned(each) for each in (x, codes, scales))
     bias = None if bias is None else device.aligned(bias.to(torch.bfloat16))
     out = torch.empty((rows, columns), dtype=torch.bfloat16, device=x.device)
@@ -53,7 +53,7 @@ def launch_half_decode(
             arrived = device.arrival_counters(x, device.ceil_div(tiles, config["tiles"]))
         cuda_build.call(
             "half_decode_cuda", "half_decode_product", codes, scales, x, bias, out, partial, arrived, rows, columns,
-            depth, config["tiles"], ACTIVATIONS[activation], FORMATS[form], config["shape"], overlap,
+            depth, config["tiles"], ACTIVATIONS[activation], FORMATS[form], config["shape"], early,
         )  # fmt: skip
 
     tuned("half_decode_cuda", (form, width, columns, depth), x, default, options, run)

@@ -12,8 +12,8 @@
 // ROWGROUPS x KGROUPS warps share a block: the first split its rows, the second its part of K. The blocks
 // of a cluster split K further; sums are added in a fixed order through (distributed) shared memory.
 //
-// The launch may overlap its predecessor's end: weights and scales, which no product writes, are fetched
-// before the wait on the predecessor, x only after it.
+// The launch overlaps its predecessor's end. Weights that the caller promised not to write any more (`early`) are
+// fetched before the wait on the predecessor, all else after it.
 #include <cooperative_groups.h>
 #include <cstdint>
 #include <cuda_bf16.h>
@@ -94,7 +94,7 @@ struct Arguments {
     const __nv_bfloat16* x;
     const __nv_bfloat16* bias;  // [N] or null
     __nv_bfloat16* y;
-    int n, k, splits, activation, overlap;
+    int n, k, splits, activation, early;
     int scale_stride;  // bytes between rows of scales in shared memory: an odd multiple of 16
 };
 
@@ -199,6 +199,7 @@ __global__ void __launch_bounds__(ROWGROUPS * KGROUPS * 32, BLOCKS) integer_deco
     // The scales and x go before most of the queue, which would hold them up.
     constexpr int kScaleBytes = FORMAT == kNvfp4 ? 2 : 1;  // of a block of 32
     const int words = blocks * kScaleBytes / 4;
+    if (!args.early) asm volatile("griddepcontrol.wait;" ::: "memory");
     for (int r = warp; r < S::kRows; r += S::kWarps) {
         const size_t n = min(first + r, args.n - 1);
         const uint8_t* const from = args.scales + (n * (args.k / 32) + begin / 32) * kScaleBytes;
@@ -402,7 +403,7 @@ int launch(Arguments args, cudaStream_t stream) {
     if (status != cudaSuccess) return (int)status;
     cudaLaunchAttribute attributes[2];
     attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attributes[0].val.programmaticStreamSerializationAllowed = args.overlap;
+    attributes[0].val.programmaticStreamSerializationAllowed = 1;
     attributes[1].id = cudaLaunchAttributeClusterDimension;
     attributes[1].val.clusterDim.x = args.splits;
     attributes[1].val.clusterDim.y = 1;
@@ -431,15 +432,15 @@ int choose(const Arguments& args, int shape, cudaStream_t stream) {
 
 }  // namespace
 
-// `splits` (1, 2, 4 or 8) blocks of a cluster share K, a multiple of 128 (E2M1: 256). `overlap` allows the launch to begin before
-// its predecessor ends, which must not have written the weights. Returns a cudaError_t.
+// `splits` (1, 2, 4 or 8) blocks of a cluster share K, a multiple of 128 (E2M1: 256). `early`: weights and scales
+// may be read before the launch's predecessor ends, because nobody writes them. Returns a cudaError_t.
 extern "C" int integer_decode_product(
     const void* codes, const void* scales, const void* x, const void* bias, void* y, long long n, long long k,
-    long long splits, long long activation, long long format, long long shape, long long overlap,
+    long long splits, long long activation, long long format, long long shape, long long early,
     cudaStream_t stream) {
     const Arguments args{
         (const uint8_t*)codes, (const uint8_t*)scales, (const __nv_bfloat16*)x, (const __nv_bfloat16*)bias,
-        (__nv_bfloat16*)y, (int)n, (int)k, (int)splits, (int)activation, (int)overlap, 0};
+        (__nv_bfloat16*)y, (int)n, (int)k, (int)splits, (int)activation, (int)early, 0};
     switch (format) {
         case kMxint8: return choose<kMxint8>(args, (int)shape, stream);
         case kMxfp4: return choose<kMxfp4>(args, (int)shape, stream);

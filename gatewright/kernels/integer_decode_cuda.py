@@ -59,7 +59,7 @@ def launch_integer_decode(
     """x [1, K] by weights [N, K]; the arguments are checked already."""
     depth = x.shape[1]
     columns = codes.shape[0]
-    overlap = device.settled(codes, scales)
+    early = int(device.frozen(codes, scales))
     x, codes, scales = (device.aligned(each) for each in (x, codes, scales))
     bias = None if bias is None else device.aligned(bias.to(torch.bfloat16))
     out = torch.empty((1, columns), dtype=torch.bfloat16, device=x.device)
@@ -78,7 +78,7 @@ def launch_integer_decode(
     def run(config: dict[str, int]) -> None:
         cuda_build.call(
             "integer_decode_cuda", "integer_decode_product", codes, scales, x, bias, out, columns, depth,
-            config["splits"], ACTIVATIONS[activation], FORMATS[form], config["shape"], overlap,
+            config["splits"], ACTIVATIONS[activation], FORMATS[form], config["shape"], early,
         )  # fmt: skip
 
     tuned("integer_decode_cuda", (form, 1, columns, depth), x, default, options, run)

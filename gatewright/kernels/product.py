@@ -152,6 +152,19 @@ def block_linear(
     return _linear(x, codes, scales, found.name, bias, activation)
 
 
+def freeze(codes: Tensor, scales: Tensor) -> None:
+    """Promise that nobody writes these weights any more, so that products need not wait for other kernels' ends.
+
+    On Hopper, ``block_linear`` with few rows then fetches them while the kernel before it is still running, which
+    makes one row faster by 7 to 11%. Waits for the GPU once: call it after loading, not while a graph is captured.
+    A write that PyTorch sees ends the promise. One through ``.data``, or by another library, breaks it, and the next
+    product may read what was there before.
+    """
+    check_devices(codes=codes, scales=scales)
+    for each in (codes, scales):
+        device.freeze(each)
+
+
 def block_product(x: tuple[Tensor, Tensor], weights: tuple[Tensor, Tensor], form: str) -> Tensor:
     """x . w^T in bfloat16 for x [M, K] and weights [N, K], both (codes, scales) in the block format ``form``.
 

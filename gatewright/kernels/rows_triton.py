@@ -11,6 +11,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from gatewright.kernels import device
 from gatewright.kernels.autotune import tuned
@@ -38,8 +39,12 @@ def rows_kernel(
     HAS_WEIGHT: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     NATIVE: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):
     """Rows ``program``, ``program + programs`` ... of a [rows, WIDTH] matrix, TURNS of them."""
+    if OVERLAP:  # the launch set up while its predecessor ended
+        gdc_wait()
+        gdc_launch_dependents()
     column = tl.arange(0, PADDED)
     within = column < WIDTH
     first = tl.program_id(0).to(tl.int64)
@@ -124,6 +129,7 @@ def launch_rows(
     if padded >= 4096 and device.native():
         options += [{"TURNS": turns, "num_warps": padded // 1024, "maxnreg": 64} for turns in (1, 2, 4)]
     unused = values  # a pointer that the kernel never reads
+    overlap = device.native() and torch.cuda.get_device_capability(values.device)[0] >= 9
 
     def run(config: dict[str, int]) -> None:
         rows_kernel[(device.ceil_div(rows, config["TURNS"]),)](
@@ -141,6 +147,8 @@ def launch_rows(
             HAS_WEIGHT=weight is not None,
             HAS_BIAS=bias is not None,
             NATIVE=device.native(),
+            OVERLAP=overlap,
+            launch_pdl=overlap,
             **config,
         )
 

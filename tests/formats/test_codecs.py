@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from gatewright.backends.torch.codecs import BlockCodec, ScalarCodec, make_codec
+from gatewright.backends.torch.casters import BlockCaster, ScalarCaster
+from gatewright.backends.torch.codecs import make_codec
 from gatewright.diagnostics import GatewrightError
 from gatewright.ir.formats import (
     DETERMINISTIC_ROUNDINGS,
@@ -194,9 +195,9 @@ def test_every_format_trains(name: str) -> None:
     (codec.fake_quantize(inputs, clip=True) * weights).sum().backward()
     inside = codec.inside(inputs.detach())
     assert torch.equal(inputs.grad, torch.where(inside, weights, 0.0))
-    if isinstance(codec, ScalarCodec) and name != "real":
-        assert inside.equal((inputs.detach() >= codec.lowest) & (inputs.detach() <= codec.highest))
-    if isinstance(codec, BlockCodec):
+    if isinstance(codec.caster, ScalarCaster) and name != "real":
+        assert inside.equal((inputs.detach() >= codec.caster.lowest) & (inputs.detach() <= codec.caster.highest))
+    if isinstance(codec.caster, BlockCaster):
         assert inside.float().mean() > 0.8
 
 

@@ -41,16 +41,25 @@ def test_views_that_start_anywhere(where: str) -> None:
     assert torch.equal(found, attention.attention_decode(q, cache, cache, "mxint8"))
 
 
-def test_weights_whose_changes_nobody_counts_are_not_fetched_early() -> None:
+def test_only_promised_weights_are_fetched_early() -> None:
+    """However often they have been read: a write through ``.data`` is seen by nobody."""
     codes, scales = convert.quantize(torch.randn(4, 64), "mxint8")
-    assert [device.settled(codes, scales) for _ in range(2)] == [0, 1]
+    x = torch.randn(1, 64)
+    for _ in range(2):
+        product.block_linear(x, codes, scales, "mxint8")
+        assert not device.frozen(codes, scales)
+    product.freeze(codes, scales)
+    assert device.frozen(codes, scales)
+    assert not device.frozen(codes, scales.clone())
     codes.zero_()
-    assert [device.settled(codes, scales) for _ in range(2)] == [0, 1]
+    assert not device.frozen(codes, scales)
+    moved = shifted(codes)
+    product.freeze(moved, scales)
+    assert not device.frozen(moved, scales)
     with torch.inference_mode():
         codes, scales = convert.quantize(torch.randn(4, 64), "mxint8")
-    assert [device.settled(codes, scales) for _ in range(2)] == [0, 0]
-    codes, scales = convert.quantize(torch.randn(4, 64), "mxint8")
-    assert [device.settled(shifted(codes), scales) for _ in range(2)] == [0, 0]
+        product.freeze(codes, scales)
+    assert device.frozen(codes, scales)
 
 
 @pytest.mark.parametrize("name", ["mxint8", "mxfp6_e3m2", "nvfp4"])
@@ -198,3 +207,14 @@ def test_tuning_is_kept_by_device_and_shape(monkeypatch: pytest.MonkeyPatch, tmp
     autotune.cache_file().write_text("no JSON")
     monkeypatch.setattr(autotune, "_loaded", [])
     assert choose(64) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_told_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("")
+    monkeypatch.setenv("GATEWRIGHT_CACHE", str(in_the_way))
+    monkeypatch.setattr(autotune, "_unwritable", set())
+    with pytest.warns(UserWarning, match=r"GW0508: .*kernels\.json.*set GATEWRIGHT_CACHE") as told:
+        autotune._save()
+        autotune._save()
+    assert len(told) == 1

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from gatewright.ir.formats import (
     Ternary,
     Underflow,
     no_infinity,
+    parse_format,
 )
 
 _EXPONENT_32 = 0x7F800000
@@ -397,9 +399,22 @@ def _floating_codes(values: Tensor, form: SignificandFormat) -> Tensor:
     return codes
 
 
+_TABLES = SimpleNamespace()  # the values of all codes of a format, by a name of format and device
+
+
+@torch.compiler.assume_constant_result
+def _table_of(name: str, device: torch.device) -> str:
+    """The name of a format's table; torch.compile does not trace how it is made, and reads it as a global."""
+    return _made_table(name, device)
+
+
 @cache
-def _value_table(form: ScalarFormat, device: torch.device) -> Tensor:
-    return torch.from_numpy(form.decode(np.arange(1 << form.width))).to(device)
+def _made_table(name: str, device: torch.device) -> str:
+    form = parse_format(name)
+    assert isinstance(form, ScalarFormat)
+    found = f"table_{len(vars(_TABLES))}"
+    setattr(_TABLES, found, torch.from_numpy(form.decode(np.arange(1 << form.width))).to(device))
+    return found
 
 
 def values_of(codes: Tensor, form: ScalarFormat) -> Tensor:
@@ -407,5 +422,5 @@ def values_of(codes: Tensor, form: ScalarFormat) -> Tensor:
     if isinstance(form, Fixed):
         return codes.double() * 2.0**-form.fraction_bits
     if form.width <= 16:
-        return _value_table(form, codes.device)[codes.to(torch.int64) & ((1 << form.width) - 1)]
+        return getattr(_TABLES, _table_of(str(form), codes.device))[codes.to(torch.int64) & ((1 << form.width) - 1)]
     return torch.from_numpy(form.decode(codes.cpu().numpy())).to(codes.device)
