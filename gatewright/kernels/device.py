@@ -77,6 +77,11 @@ def native() -> bool:
     return not INTERPRET
 
 
+def overlaps(value: Tensor) -> bool:
+    """Whether a launch on ``value`` can set up before its predecessor ends: from Hopper on."""
+    return native() and value.is_cuda and torch.cuda.get_device_capability(value.device)[0] >= 9
+
+
 @cache
 def processors(index: int) -> int:
     """Streaming multiprocessors of a GPU; 4 where there is none, to exercise persistent loops."""

@@ -129,7 +129,7 @@ def launch_rows(
     if padded >= 4096 and device.native():
         options += [{"TURNS": turns, "num_warps": padded // 1024, "maxnreg": 64} for turns in (1, 2, 4)]
     unused = values  # a pointer that the kernel never reads
-    overlap = device.native() and torch.cuda.get_device_capability(values.device)[0] >= 9
+    overlap = device.overlaps(values)
 
     def run(config: dict[str, int]) -> None:
         rows_kernel[(device.ceil_div(rows, config["TURNS"]),)](
