@@ -100,7 +100,8 @@ def encoded_blocks(real: IntegerArray, spec: CastSpec, axis: int) -> tuple[Integ
     codes, scales = np.moveaxis(codes, axis, -1), np.moveaxis(scales, axis, -1)
     missing = -codes.shape[-1] % format.sizes[-1]
     codes = np.pad(codes, [(0, 0)] * (codes.ndim - 1) + [(0, missing)]) if missing else codes
-    return codes.reshape(*codes.shape[:-1], -1, format.sizes[-1]), scales[..., np.newaxis]
+    size = format.sizes[-1]
+    return codes.reshape(*codes.shape[:-1], codes.shape[-1] // size, size), scales[..., np.newaxis]
 
 
 def with_axis_last(builder: Builder, value: Value, axis: int) -> Value:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,8 @@ from torch.nn import functional as F
 
 import gatewright as gw
 from gatewright.ir.formats import ScalarFormat, parse_format
+from gatewright.ir.ops.pad import Pad
+from gatewright.ir.ops.window import Window
 from tests.conv.checks import check
 
 WEIGHT, BIAS = "fixed<5,4>", "fixed<8,4>"
@@ -102,3 +105,13 @@ def test_padding_in_numbers_wider_than_64_bits() -> None:
     with torch.no_grad():
         assert torch.equal(design.module(x).double(), design(x))
         assert torch.equal(design(x), ideal(model)(rounded(x, "e8m0")))
+
+
+@pytest.mark.parametrize("fill", [-(2**63) - 1, -(2**63), 2**63 - 1, 2**70])
+def test_a_border_wider_than_the_values_of_a_batch(fill: int) -> None:
+    """The values may fit int64 where the least possible one, which a maximum is padded with, does not."""
+    codes = np.arange(-3, 3).reshape(1, 6, 1)
+    padded = Pad(((1, 2), (0, 0)), code=fill).evaluate(codes)
+    assert [*padded.ravel()] == [fill, -3, -2, -1, 0, 1, 2, fill, fill]
+    windows = Window((2,), (3,), ((1, 2),), (1,), fill=fill).evaluate(codes)
+    assert windows.reshape(-1, 2).tolist() == [[fill, -3], [-1, 0], [2, fill]]

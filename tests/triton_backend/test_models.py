@@ -112,6 +112,7 @@ def test_block_formats(formats: str, where: torch.device) -> None:
     inputs = torch.randn(9, 64) * 2.0 ** torch.randint(-6, 6, (9, 64))
     (found,) = design.program(inputs.to(where))
     assert torch.equal(found.cpu(), design(inputs))
+    assert design(inputs[:0]).shape == design.program(inputs[:0].to(where))[0].shape == (0, 5)
     assert "@triton.jit" in design.kernels(9)
 
 

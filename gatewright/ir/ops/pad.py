@@ -11,7 +11,7 @@ import numpy as np
 
 from gatewright.diagnostics import error
 from gatewright.ir.formats import ScalarFormat
-from gatewright.ir.intervals import IntegerArray, Interval
+from gatewright.ir.intervals import IntegerArray, Interval, fits_int64
 from gatewright.ir.operator import Operator, Sample, register
 from gatewright.ir.ops.slice import Slice
 from gatewright.ir.types import Type, Value
@@ -81,8 +81,9 @@ class Pad(Operator):
         return builder.add(replace(self, code=code), value)
 
     def evaluate(self, *arrays: IntegerArray) -> IntegerArray:
-        # A Python integer, so that no 64-bit one gets into an array of wider ones.
-        return np.pad(arrays[0], ((0, 0), *self.amounts), constant_values=np.array(self.code, dtype=object))
+        # A Python integer, so that no 64-bit one gets into an array of wider ones, nor a wider one into 64 bits.
+        codes = arrays[0] if fits_int64(Interval.constant(self.code)) else arrays[0].astype(object)
+        return np.pad(codes, ((0, 0), *self.amounts), constant_values=np.array(self.code, dtype=object))
 
     def torch(self, *arguments: str) -> str:
         flat = [amount for pair in reversed(self.amounts) for amount in pair]

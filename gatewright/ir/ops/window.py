@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gatewright.ir.intervals import IntegerArray, Interval
+from gatewright.ir.intervals import IntegerArray, Interval, fits_int64
 from gatewright.ir.operator import Operator, Sample, register
 from gatewright.ir.spatial import Pairs, positions
 from gatewright.ir.types import Shape, Type, Value
@@ -54,8 +54,9 @@ class Window(Operator):
 
     def evaluate(self, *arrays: IntegerArray) -> IntegerArray:
         amounts = ((0, 0), *self.padding, (0, 0))
-        # A Python integer, so that no 64-bit one gets into an array of wider ones.
-        padded = np.pad(arrays[0], amounts, constant_values=np.array(self.fill, dtype=object))
+        # A Python integer, so that no 64-bit one gets into an array of wider ones, nor a wider one into 64 bits.
+        codes = arrays[0] if fits_int64(Interval.constant(self.fill)) else arrays[0].astype(object)
+        padded = np.pad(codes, amounts, constant_values=np.array(self.fill, dtype=object))
         axes = tuple(range(1, self.rank + 1))
         every = np.lib.stride_tricks.sliding_window_view(padded, self.extents, axis=axes)
         strided = every[(slice(None), *(slice(None, None, step) for step in self.stride))]
