@@ -131,3 +131,13 @@ def read_output(text: str) -> Output:
     found = Output(cast=cast)
     found.codec.encode(torch.zeros(1))  # what the format does not know is refused here, before any launch
     return found
+
+
+@torch.compiler.assume_constant_result
+def shape_of_output(text: str) -> tuple[str, int, bool]:
+    """The packed block format's name and size (empty and 1 without one), and whether there are scales.
+
+    Errors as ``read_output``. A constant to torch.compile, which would else trace the reading of names.
+    """
+    found = read_output(text)
+    return ("", 1, found.scaled) if found.form is None else (found.form.name, found.form.size, True)

@@ -18,7 +18,7 @@ from gatewright.diagnostics import error
 from gatewright.kernels import device
 from gatewright.kernels.arguments import check_choice, check_devices, check_float, check_number, check_shape
 from gatewright.kernels.gradients import gradients
-from gatewright.kernels.outputs import read_output
+from gatewright.kernels.outputs import read_output, shape_of_output
 
 ROW_KINDS = ("softmax", "layer_norm", "rms_norm")
 GATE_KINDS = ("gelu", "gelu_tanh", "silu_gate")
@@ -135,20 +135,20 @@ def _check_rows(name: str, values: Tensor) -> None:
 
 def _check_output(name: str, values: Tensor, output: str) -> None:
     """GW0505 if a row is no whole number of the output's blocks, besides what ``read_output`` refuses."""
-    form = read_output(output).form
-    if form is None:
+    form, size, _ = shape_of_output(output)
+    if not form:
         return
     _check_rows(name, values)
-    if values.shape[-1] % form.size:
+    if values.shape[-1] % size:
         raise error(
             "GW0505",
-            f"the last axis of `{name}` has {values.shape[-1]} elements, no multiple of {form.name}'s {form.size}",
+            f"the last axis of `{name}` has {values.shape[-1]} elements, no multiple of {form}'s {size}",
             help="pad the axis, or leave `output` out and quantise the result",
         )
 
 
 def _result(pair: tuple[Tensor, Tensor], output: str) -> Tensor | tuple[Tensor, Tensor]:
-    return pair if read_output(output).scaled else pair[0]
+    return pair if shape_of_output(output)[2] else pair[0]
 
 
 def softmax(values: Tensor, output: str = "") -> Tensor | tuple[Tensor, Tensor]:
