@@ -125,3 +125,51 @@ def test_products_of_blocks_are_exact_at_every_width(layers: int, activation: st
     assert len(found.unique()) > 100
     design.module(values).sum().backward()
     assert all(each.grad is not None and each.grad.abs().sum() > 0 for each in design.module.parameters())
+
+
+class WithParameter(nn.Module):
+    """One operation of the input with a parameter."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.constant = nn.Parameter(torch.randn(6, 6))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.name == "matmul":
+            return self.constant @ x
+        return getattr(torch, self.name)(x, self.constant)
+
+
+class Transposed(nn.Module):
+    """A transposed convolution of [batch, 6, 6]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.constant = nn.Parameter(torch.randn(6, 2, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.conv_transpose1d(x, self.constant)
+
+
+@pytest.mark.parametrize("output", ["", "e5m2", "fixed<40,12>"])
+@pytest.mark.parametrize("weight", ["residual<3>", "ternary<max,channel,float32>", "binary<tensor,e8m0>"])
+@pytest.mark.parametrize("name", ["add", "mul", "matmul", "transposed"])
+def test_software_alone_takes_scaled_operands_everywhere(name: str, weight: str, output: str) -> None:
+    """Hardware multiplies scaled weights in some operators alone; elsewhere the nearest float64 is good enough."""
+    torch.manual_seed(2)
+    model, x = Transposed() if name == "transposed" else WithParameter(name), torch.randn(5, 6, 6)
+    casts = {"input": "fixed<16,12>", "weight": weight} | ({"output": output} if output else {})
+    with pytest.raises(gatewright.GatewrightError, match="GW0386"):
+        gatewright.compile(model, (x,), {"default": casts})
+    module = gatewright.quantize(model, (x,), {"default": casts}).train()
+    found = module(x)
+    exact = copy.deepcopy(model).double()
+    with torch.no_grad():
+        exact.constant.copy_(gatewright.format(weight).quantize(model.constant.double()))
+        expected = exact(gatewright.format("fixed<16,12>").quantize(x.double()))
+    if output:
+        expected = gatewright.format(output).quantize(expected)
+    np.testing.assert_allclose(found.detach().double().numpy(), expected.numpy(), rtol=1e-12)
+    found.double().square().sum().backward()
+    assert module.constant.grad is not None and bool((module.constant.grad != 0).any())

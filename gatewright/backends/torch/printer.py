@@ -185,8 +185,13 @@ def _is_computed_parameter(state: _State, node: Node, value: Value) -> bool:
 
 
 def _wide_text(state: _State, value: Value, approximate: str) -> str:
-    """``value`` computed in integers from the nearest values that floating point holds exactly."""
+    """``value`` computed in integers from the nearest values that floating point holds exactly.
+
+    What no hardware computes, such as a sum with a tensor in a scaled format, stays the nearest float64.
+    """
     region = region_of(value, state.producer, state.precision, state.streams)
+    if not region.has_integers():
+        return approximate
     state.regions[region.key] = region
     leaves = "".join(f", {state.names[each]}" for each in region.leaves)
     return f'gw.wide({approximate}, "{region.key}"{leaves})'

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from gatewright.backends.torch.precision import Precision
+from gatewright.diagnostics import GatewrightError
 from gatewright.ir.block_products import Grouped
 from gatewright.ir.block_values import encoded_blocks
 from gatewright.ir.blocks import block_input, legalise_blocks
@@ -48,6 +49,23 @@ class Region:
 
     def compute(self, arrays: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
         """The output's reals (float64, rounded to nearest where wider) from the leaves' reals."""
+        return _evaluated(*self._integers(arrays))
+
+    def has_integers(self) -> bool:
+        """Whether the region has an integer form: whether hardware could compute it."""
+        zeros = [
+            np.zeros((1, *leaf.shape) if stream else leaf.shape)
+            for leaf, stream in zip(self.leaves, self.streams, strict=True)
+        ]
+        try:
+            self._integers(zeros)
+        except GatewrightError as problem:
+            # Zeros may lie outside the reach of a scale where the real parameters do not.
+            return problem.code == "GW0384"
+        return True
+
+    def _integers(self, arrays: Sequence[np.ndarray[Any, Any]]) -> tuple[Builder, Grouped, list[np.ndarray[Any, Any]]]:
+        """The nodes on integers, their result, and the codes that enter."""
         builder = Builder("wide")
         known: dict[Value, Grouped] = {}
         codes: list[np.ndarray[Any, Any]] = []
@@ -93,7 +111,7 @@ class Region:
                     values = [builder.decoded(value) for value in values]
                 result = op.decompose(builder, *values)
             known[node.output] = result
-        return _evaluated(builder, known[self.output], codes)
+        return builder, known[self.output], codes
 
 
 def _evaluated(builder: Builder, output: Grouped, codes: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
