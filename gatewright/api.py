@@ -202,20 +202,11 @@ class Design:
         return inputs
 
     def _arrays(self, inputs: tuple[Any, ...]) -> list[Any]:
+        from gatewright.sim.samples import check_samples
+
         given = zip(self.graph.inputs, self._given(inputs), strict=True)
         arrays = [_to_array(port.name, each, self._port_casts[port].spec.format) for port, each in given]
-        for port, array in zip(self.graph.inputs, arrays, strict=True):
-            if array.shape[1:] != port.shape:
-                raise error(
-                    "GW0902",
-                    f"input {port.name} has shape {list(array.shape)}",
-                    note=f"expected [samples, {', '.join(map(str, port.shape))}]",
-                    help="the batch comes first; the other axes are those of the example",
-                )
-        counts = {port.name: len(array) for port, array in zip(self.graph.inputs, arrays, strict=True)}
-        if len(set(counts.values())) > 1:
-            listed = ", ".join(f"{name} has {count}" for name, count in counts.items())
-            raise error("GW0902", f"the inputs differ in their number of samples: {listed}")
+        check_samples(self.graph.inputs, [array.shape for array in arrays])
         return arrays
 
     # ---- hardware --------------------------------------------------------------------------

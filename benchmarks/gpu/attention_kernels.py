@@ -14,6 +14,7 @@ from gatewright.kernels.attention_decode_triton import launch_attention_decode a
 from gatewright.kernels.formats import block_format
 
 BATCH, HEADS, TOKENS, DEPTH = 4, 32, 4096, 128
+LIBRARIES = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
 
 
 def rows(context: Context) -> Iterator[Row]:
@@ -21,6 +22,7 @@ def rows(context: Context) -> Iterator[Row]:
     yield from decode_rows(context)
     for causal in (False, True):
         yield from prefill_rows(context, causal)
+    yield from prefill_rows(context, True, 256, ("flash",))
 
 
 def decode_rows(context: Context) -> Iterator[Row]:
@@ -86,23 +88,26 @@ def full_name(form: str) -> str:
     return block_format(form).name
 
 
-def prefill_rows(context: Context, causal: bool) -> Iterator[Row]:
-    """All queries at once."""
-    operations = 4.0 * BATCH * HEADS * TOKENS * TOKENS * DEPTH * (0.5 if causal else 1.0)
-    sets = [tuple(torch.randn(3, BATCH, HEADS, TOKENS, DEPTH, device="cuda").bfloat16().unbind(0)) for _ in range(2)]
-    what = f"prefill B{BATCH} H{HEADS} S{TOKENS} D{DEPTH} {'causal' if causal else 'full'}"
+def prefill_rows(
+    context: Context, causal: bool, depth: int = DEPTH, libraries: tuple[str, ...] = ("cudnn", "flash")
+) -> Iterator[Row]:
+    """All queries at once, beside the ``libraries``."""
+    operations = 4.0 * BATCH * HEADS * TOKENS * TOKENS * depth * (0.5 if causal else 1.0)
+    sets = [tuple(torch.randn(3, BATCH, HEADS, TOKENS, depth, device="cuda").bfloat16().unbind(0)) for _ in range(2)]
+    what = f"prefill B{BATCH} H{HEADS} S{TOKENS} D{depth} {'causal' if causal else 'full'}"
     library = float("inf")
-    for name, backend in (("cudnn", SDPBackend.CUDNN_ATTENTION), ("flash", SDPBackend.FLASH_ATTENTION)):
-        with sdpa_kernel(backend):
+    for name in libraries:
+        with sdpa_kernel(LIBRARIES[name]):
             taken = milliseconds(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=causal), sets, 20.0)
         library = min(library, taken)
         yield context.compute_row("attention", what, name, taken, operations)
     found = attention.attention(*sets[0], causal=causal)
     correct = all(
-        within(found[[index]], attention.reference_attention(q[None], k[None], v[None], causal, DEPTH**-0.5), 6e-3)
+        within(found[[index]], attention.reference_attention(q[None], k[None], v[None], causal, depth**-0.5), 6e-3)
         for index, (q, k, v) in enumerate(zip(*sets[0], strict=True))
     )
     taken = milliseconds(lambda q, k, v: attention.attention(q, k, v, causal), sets, 20.0)
-    yield context.compute_row("attention", what, "triton", taken, operations, goal="70% of cuDNN",
-                              met=library / taken >= 0.7, correct=correct,
-                              note=f"{library / taken:.2f}x cuDNN")  # fmt: skip
+    measured = libraries[0] == "cudnn"  # the goal is held against it
+    yield context.compute_row("attention", what, "triton", taken, operations, goal="70% of cuDNN" if measured else "",
+                              met=library / taken >= 0.7 if measured else None, correct=correct,
+                              note=f"{library / taken:.2f}x {' or '.join(libraries)}")  # fmt: skip

@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.gpu.conversions import random_blocks
-from benchmarks.gpu.measure import Context, Row, milliseconds, rotation, within
+from benchmarks.gpu.measure import Context, Row, milliseconds, relative_error, rotation, within
 from gatewright.kernels import (
     convert,
     decode_product_cuda,
+    fp8_product_cuda,
     half_decode_cuda,
     integer_decode_cuda,
     integer_product,
@@ -48,6 +49,7 @@ def rows(context: Context) -> Iterator[Row]:
             yield from decode_rows(context, name, few, library[few], single)
     yield from grouped_rows(context, library[1])
     yield from prefill_rows(context)
+    yield from grouped_prefill_rows(context)
     yield from mx_rows(context)
     yield from integer_rows(context)
 
@@ -136,34 +138,52 @@ def prefill_rows(context: Context, many: int = 4096) -> Iterator[Row]:
                                   note=f"{library / taken:.2f}x cuBLAS bfloat16")  # fmt: skip
 
 
+def grouped_prefill_rows(context: Context, many: int = 4096) -> Iterator[Row]:
+    """Many rows of x by plain integer weights with group scales."""
+    operations = 2.0 * many * SIZE * SIZE
+    x, weights = dense_operands(many)
+    library = milliseconds(F.linear, [(x, weights)] * 2, 20.0)
+    for bits in (8, 4):
+        codes = torch.randint(0, 256, (SIZE, SIZE * bits // 8), dtype=torch.uint8, device="cuda").view(torch.int8)
+        scales = (torch.rand(SIZE, SIZE // 128, device="cuda") * 0.01).bfloat16()
+        expected = product.reference_linear(x, codes, scales, f"int{bits}", None, "none")
+        found = product.group_linear(x, codes, scales, bits)
+        sets = [(x, codes, scales)] * 2
+        taken = milliseconds(lambda x, c, s, bits=bits: product.group_linear(x, c, s, bits), sets, 20.0)
+        yield context.compute_row("prefill", f"M={many} int{bits} groups of 128", "triton", taken, operations,
+                                  correct=within(found, expected, 4e-3),
+                                  note=f"{library / taken:.2f}x cuBLAS bfloat16")  # fmt: skip
+
+
 def mx_rows(context: Context, many: int = 4096) -> Iterator[Row]:
-    """Both operands in an 8-bit MX format."""
+    """Both operands in an 8-bit MX format; in MXFP8 also through the fp8 tensor cores."""
     operations = 2.0 * many * SIZE * SIZE
     dense = [torch.randn(rows, SIZE, device="cuda").bfloat16() for rows in (many, SIZE)]
     library = milliseconds(F.linear, [tuple(dense)] * 2, 20.0)
-    for name in ("mxfp8_e4m3", "mxint8"):
+    for name in ("mxfp8_e4m3", "mxfp8_e5m2", "mxint8"):
         x, w = (convert.quantize(each, name) for each in dense)
         expected = convert.dequantize(*x, name).double() @ convert.dequantize(*w, name).double().T
+        for exact in (True, False) if name in fp8_product_cuda.FORMATS else (True,):
 
-        def call(a: Tensor, b: Tensor, c: Tensor, d: Tensor, name: str = name) -> Tensor:
-            return product.block_product((a, b), (c, d), name)
+            def call(a: Tensor, b: Tensor, c: Tensor, d: Tensor, name: str = name, exact: bool = exact) -> Tensor:
+                return product.block_product((a, b), (c, d), name, exact)
 
-        # The library's rate drifts with the chip's temperature: it is timed on both sides.
-        before = milliseconds(F.linear, [tuple(dense)] * 2, 20.0)
-        found = call(*x, *w)
-        taken = milliseconds(call, [(*x, *w)] * 2, 20.0)
-        library = min(before, milliseconds(F.linear, [tuple(dense)] * 2, 20.0))
-        yield context.compute_row(
-            "prefill",
-            f"M={many} {name} x {name}",
-            "decode + cublas",
-            taken,
-            operations,
-            goal="faster than bfloat16",
-            met=taken < library,
-            correct=within(found, expected, 4e-3),
-            note=f"{library / taken:.2f}x cuBLAS bfloat16",
-        )
+            # The library's rate drifts with the chip's temperature: it is timed on both sides.
+            before = milliseconds(F.linear, [tuple(dense)] * 2, 20.0)
+            found = call(*x, *w)
+            taken = milliseconds(call, [(*x, *w)] * 2, 20.0)
+            library = min(before, milliseconds(F.linear, [tuple(dense)] * 2, 20.0))
+            yield context.compute_row(
+                "prefill",
+                f"M={many} {name} x {name}",
+                "decode + cublas" if exact else "fp8 tensor cores",
+                taken,
+                operations,
+                goal="faster than bfloat16",
+                met=taken < library,
+                correct=within(found, expected, 4e-3),
+                note=f"{library / taken:.2f}x cuBLAS bfloat16, error {relative_error(found, expected):.2e}",
+            )
 
 
 def integer_rows(context: Context, many: int = 4096) -> Iterator[Row]:

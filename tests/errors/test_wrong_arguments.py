@@ -111,10 +111,20 @@ def test_inputs(value: Any, code: str) -> None:
     assert code in failure(lambda: design()(value))
 
 
+@pytest.mark.parametrize("shape", [(), (4,), (2, 3), (2, 4, 1)])
+def test_kernels_refuse_wrong_shapes_as_the_host_does(shape: tuple[int, ...]) -> None:
+    message = failure(lambda: design()(torch.zeros(shape)))
+    assert "GW0902" in message
+    assert f"has shape {list(shape)}" in message
+    assert failure(lambda: design().program(torch.zeros(shape))) == message
+
+
 def test_inputs_of_different_numbers_of_samples() -> None:
     both = gw.compile(Sum(), (torch.zeros(1, 3), torch.zeros(1, 3)), FORMATS)
-    message = failure(lambda: both(torch.zeros(3, 3), torch.zeros(4, 3)))
+    given = torch.zeros(3, 3), torch.zeros(4, 3)
+    message = failure(lambda: both(*given))
     assert "left has 3, right has 4" in message
+    assert failure(lambda: both.program(*given)) == message
 
 
 def test_infinite_inputs_saturate() -> None:

@@ -21,7 +21,8 @@ from gatewright.ir.ops.reshape import Reshape
 from gatewright.ir.transforms.legalise import Legalised, PortCast, input_casts
 from gatewright.ir.types import Value
 from gatewright.kernels import device
-from gatewright.kernels.arguments import check_devices, check_shape
+from gatewright.kernels.arguments import check_devices
+from gatewright.sim.samples import check_samples
 
 
 class GoldenProgram:
@@ -42,13 +43,11 @@ class GoldenProgram:
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The outputs as float64 tensors [batch, ...] on the inputs' device, for real inputs, batch leading.
 
-        Raises GW0503 where devices differ or no kernel runs there, and GW0505 for wrong shapes.
+        Raises GW0503 where devices differ or no kernel runs there, and GW0902 for wrong shapes.
         """
         names = [value.name for value in self.ports]
         check_devices(**dict(zip(names, inputs, strict=True)))
-        for value, given in zip(self.ports, inputs, strict=True):
-            check_shape(value.name, given, [inputs[0].shape[0] if inputs[0].ndim else None, *value.shape],
-                        "the batch comes first; the other axes are those of the example")  # fmt: skip
+        check_samples(self.ports, [given.shape for given in inputs])
         where = inputs[0].device
         with device.current(where):
             found = self.program(*self.encode(inputs))
