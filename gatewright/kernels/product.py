@@ -30,6 +30,7 @@ from gatewright.kernels.formats import block_format
 from gatewright.kernels.gradients import gradients
 
 ACTIVATIONS = ("none", "relu", "gelu", "silu")
+GROUPS = (16, 32, 64, 128)  # that the fused kernel takes
 FUSED_ROWS = 64  # above, decoding once and the library's product are faster
 
 
@@ -46,7 +47,7 @@ def decode_groups(codes: Tensor, scales: Tensor, bits: int, dtype: torch.dtype) 
     if bits == 4:
         wide = torch.stack((wide & 15, wide >> 4 & 15), -1).flatten(-2)
         wide = (wide ^ 8) - 8
-    size = wide.shape[-1] // scales.shape[-1]
+    size = wide.shape[-1] // max(scales.shape[-1], 1)
     groups = wide.float().reshape(*scales.shape, size) * scales.float().unsqueeze(-1)
     return groups.flatten(-2).to(dtype)
 
@@ -83,8 +84,7 @@ def _linear(x: Tensor, codes: Tensor, scales: Tensor, form: str, bias: Tensor | 
         result = half_decode_cuda.launch_half_decode(rows, codes, scales, form, bias, activation)
     elif decode_product_cuda.serves(rows, depth, form):
         result = decode_product_cuda.launch_decode_product(rows, codes, scales, form, bias, activation)
-    elif _fused(rows, form, depth):
-        group = depth // scales.shape[-1]
+    elif _fused(rows, form, group := depth // max(scales.shape[-1], 1)):
         result = launch_block_product(rows, codes, scales, form, group, bias, activation)
     else:
         weights = _decoded(codes, scales, form, x.dtype)
@@ -92,10 +92,11 @@ def _linear(x: Tensor, codes: Tensor, scales: Tensor, form: str, bias: Tensor | 
     return result.reshape(shape)
 
 
-def _fused(rows: Tensor, form: str, depth: int) -> bool:
+def _fused(rows: Tensor, form: str, group: int) -> bool:
     """Whether the fused Triton kernel takes this product."""
-    few = rows.shape[0] <= FUSED_ROWS or form in ("int8", "int4")
-    return few and not form.startswith("mxfp6") and rows.dtype != torch.float32
+    if form in ("int8", "int4"):
+        return group in GROUPS and rows.dtype != torch.float32
+    return rows.shape[0] <= FUSED_ROWS and not form.startswith("mxfp6") and rows.dtype != torch.float32
 
 
 @_linear.register_fake
@@ -208,6 +209,8 @@ def group_linear(
 ) -> Tensor:
     """The same for signed weights of 8 or 4 bits (two to a byte, the even one low), scales [N, groups].
 
+    Groups of 16, 32, 64 and multiples of 128 (one scale to a row is such a one) are multiplied as they are; weights in
+    groups of another size are decoded first.
     Errors as ``block_linear``; GW0506 for other widths.
     """
     check_choice("bits", str(bits), ("8", "4"))
@@ -219,14 +222,17 @@ def group_linear(
     length = codes.shape[1] * 8 // bits
     check_shape("x", x, [*x.shape[:-1], length], f"the weights have K = {length}")
     group = length // max(scales.shape[1], 1)
-    if group * scales.shape[1] != length or group & (group - 1) or not 16 <= group <= 128:
+    if group * scales.shape[1] != length:
         raise error(
             "GW0505",
             f"`scales` has {scales.shape[1]} groups for K = {length}",
-            help="use groups of 16, 32, 64 or 128 that divide K",
+            help="use groups that divide K: one for a scale to a row",
         )
     check_devices(codes=codes, scales=scales)
     _check_rest(x, codes, bias, activation)
+    largest = GROUPS[-1]
+    if group > largest and group % largest == 0:  # parts of a group share its scale
+        scales = scales.repeat_interleave(group // largest, 1)
     return _linear(x, codes, scales, f"int{bits}", bias, activation)
 
 

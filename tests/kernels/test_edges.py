@@ -90,6 +90,9 @@ def test_empty_sums_are_zero(count: int, where: str) -> None:
         found = product.block_linear(x, *convert.quantize(x.new_zeros(2, 0), name), name, bias, "relu")
         assert torch.equal(found, torch.tensor([1.0, 0.0], device=where).expand(count, 2))
     codes = torch.zeros(2, 0, dtype=torch.int8, device=where)
+    for bits in (8, 4):
+        found = product.group_linear(x, codes, x.new_zeros(2, 0), bits, bias, "relu")
+        assert torch.equal(found, torch.tensor([1.0, 0.0], device=where).expand(count, 2))
     found = integer_product.integer_linear(x.to(torch.int8), codes, bias.int(), shift=1, rounding="floor")
     assert torch.equal(found, torch.tensor([0, -1], dtype=torch.int8, device=where).expand(count, 2))
 

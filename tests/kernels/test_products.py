@@ -84,7 +84,7 @@ def test_a_nan_passes_every_activation(rows: int, activation: str, where: str) -
 
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("rows", [1, 70])
-@pytest.mark.parametrize("group", [16, 64, 128])
+@pytest.mark.parametrize("group", [16, 24, 64, 128, 384])
 def test_group_linear(bits: int, rows: int, group: int, where: str) -> None:
     columns, depth = 48, 384
     if bits == 8:
