@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import gatewright as gw
 from gatewright.backends.triton.golden import real_tensors
 from gatewright.backends.triton.program import Program
 from gatewright.diagnostics import GatewrightError
@@ -72,3 +73,13 @@ def test_reals_are_refused_as_on_the_host(where: torch.device) -> None:
         with pytest.raises(GatewrightError, match="right") as caught:
             real_tensors(["left", "right"], [x, given], [False, False])
         assert caught.value.code == "GW0903"
+
+
+@pytest.mark.parametrize("batch", [-1, "a", None, 1.5])
+def test_source_for_no_number_of_samples(batch: object) -> None:
+    model = torch.nn.Linear(4, 2).eval()
+    design = gw.compile(model, (torch.randn(2, 4),), formats="fixed<8,4>")
+    with pytest.raises(GatewrightError, match="`batch`") as caught:
+        design.kernels(batch)  # type: ignore[arg-type]
+    assert caught.value.code == "GW0505"
+    assert "@triton.jit" in design.kernels(0)

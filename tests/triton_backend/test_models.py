@@ -177,6 +177,24 @@ def test_inference_of_the_module(name: str, where: torch.device) -> None:
                 parameter.mul_(0.75)
 
 
+def test_weights_written_through_data_in_training(where: torch.device) -> None:
+    """No version counts such writes, which averages of weights and pruning do; a call that trains tells of them."""
+    graph, shape = quantised("tokens")
+    module = build_module(graph).to(where)
+    inference = Inference(graph)
+    forward = type(module).forward.__wrapped__  # type: ignore[attr-defined]
+    inputs = (torch.randn(7, *shape, device=where) * 2,)
+    found: list[torch.Tensor] = []
+    for _ in range(2):
+        with torch.no_grad():
+            found.append(inference(forward, module.eval(), inputs))  # type: ignore[arg-type]
+            assert torch.equal(found[-1], forward(module, *inputs))
+        assert not inference.serves(module.train(), inputs)
+        for parameter in module.parameters():
+            parameter.data.mul_(0.5)
+    assert not torch.equal(*found)
+
+
 def test_what_inference_leaves_to_pytorch(where: torch.device) -> None:
     graph, shape = quantised("tokens")
     module = build_module(graph).to(where)

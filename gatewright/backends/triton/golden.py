@@ -21,7 +21,7 @@ from gatewright.ir.ops.reshape import Reshape
 from gatewright.ir.transforms.legalise import Legalised, PortCast, input_casts
 from gatewright.ir.types import Value
 from gatewright.kernels import device
-from gatewright.kernels.arguments import check_devices
+from gatewright.kernels.arguments import check_devices, check_whole
 from gatewright.sim.samples import check_samples
 
 
@@ -64,7 +64,9 @@ class GoldenProgram:
         return codes
 
     def source(self, batch: int = 1024) -> str:
-        """The kernels' text for batches of this size, the ports' casts first."""
+        """The kernels' text for batches of this size, the ports' casts first. GW0505 for no number of samples."""
+        if check_whole("batch", batch, "GW0505") < 0:
+            raise error("GW0505", f"`batch` is {batch}", help="pass how many samples a call has")
         ports = [each.source.text for each in self._encoders.values() if each.source is not None]
         text = self.program.source(batch)
         return "\n\n".join([HEADER, *ports, text.removeprefix(HEADER).lstrip()])

@@ -1,7 +1,8 @@
 """A printed module's inference on the GPU by the kernels of its integer graph.
 
 In evaluation without gradients the forward of a module on a CUDA device may as well be the golden model: both
-have the same values. Weights that change (training, ``load_state_dict``) make the kernels anew.
+have the same values. Weights that change make the kernels anew: in place, by assignment, or in whatever way before a
+call that trains or records gradients. A write through ``.data`` between two evaluations is seen by nobody.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Inference:
     def serves(self, module: nn.Module, inputs: tuple[Any, ...]) -> bool:
         """Whether a call can go to the kernels: evaluation, no gradient, tensors of the right shape on the GPU."""
         if module.training or torch.is_grad_enabled() or not device.HAS_TRITON:
+            self._weights = None  # whatever trains may write through `.data`, which no version counts
             return False
         ports = self.graph.inputs
         return len(inputs) == len(ports) and all(
