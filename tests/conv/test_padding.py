@@ -87,7 +87,7 @@ def test_a_pad_with_a_value_that_the_format_holds(name: str, value: float) -> No
 
 @pytest.mark.parametrize("name", ["binary", "e4m0"])
 def test_a_pad_with_zero_in_a_format_without_zero_is_refused(name: str) -> None:
-    model = nn.Sequential(nn.ZeroPad2d((1, 0, 0, 2)), nn.Conv2d(2, 3, 2)).eval()
+    model = nn.Sequential(nn.ZeroPad2d((1, 0, 0, 2)), nn.ReLU(), nn.Conv2d(2, 3, 2)).eval()
     with pytest.raises(gw.GatewrightError) as caught:
         gw.compile(model, (torch.randn(1, 2, 5, 5),), {"default": {"input": name, "weight": WEIGHT, "bias": BIAS}})
     text = str(caught.value)
@@ -95,6 +95,17 @@ def test_a_pad_with_zero_in_a_format_without_zero_is_refused(name: str) -> None:
     assert f"{name} does not hold 0.0" in text
     assert "--> `0`" in text
     assert "use the padding of the convolution" in text
+
+
+@pytest.mark.parametrize("name", ["binary", "e4m3"])
+def test_zeros_in_front_of_a_convolution_are_its_padding(name: str) -> None:
+    torch.manual_seed(0)
+    layer, x = nn.Conv2d(2, 3, 2), torch.randn(3, 2, 5, 5)
+    formats = {"default": {"input": name, "weight": WEIGHT, "bias": BIAS}}
+    padded = nn.Conv2d(2, 3, 2, padding=1)
+    padded.load_state_dict(layer.state_dict())
+    before = gw.compile(nn.Sequential(nn.ZeroPad2d(1), layer).eval(), (x[:1],), formats)
+    assert torch.equal(before(x), gw.compile(padded.eval(), (x[:1],), formats)(x))
 
 
 def test_padding_in_numbers_wider_than_64_bits() -> None:

@@ -333,3 +333,37 @@ def test_what_is_refused(
         gw.compile(fitted(model, formats[1]), (torch.randn(2, *shape),), casts)
     assert code in {each.code for each in caught.value.diagnostics}
     assert words in str(caught.value)
+
+
+class PaddedBefore(nn.Module):
+    """Zeros around the operand on two sides, by an operator of their own and by the convolution."""
+
+    def __init__(self, padding: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 4, 3, padding=padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pad(F.pad(x, (1, 0)), (0, 0, 2, 1)))
+
+
+@pytest.mark.parametrize("formats", ["mxint8<8>", "nvfp4<8>"])
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (PaddedBefore(0), (8, 3, 3)),
+        (PaddedBefore(1), (8, 3, 3)),
+        (nn.Conv2d(8, 4, 2, padding="same"), (8, 3, 3)),
+        (nn.Conv1d(8, 4, 2, padding="same", dilation=3), (8, 5)),
+    ],
+)
+def test_padding_that_differs_on_the_two_sides(model: nn.Module, shape: tuple[int, ...], formats: str) -> None:
+    """The model, the module printed from it, and the module printed from that are one convolution."""
+    torch.manual_seed(2)
+    x = torch.randn(3, *shape)
+    design = gw.compile(scattered(model), (x[:1],), formats)
+    again = gw.compile(design.module, (x[:1],), None)
+    assert torch.equal(design(x), again(x))
+    assert torch.equal(design.module(x).double(), design(x))
+    assert torch.equal(again.module(x).double(), design(x))
+    assert [node.op.name for node in again.graph.nodes].count("pad") == 0
+    again.verify(x, stalls="both")

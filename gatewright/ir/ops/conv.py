@@ -16,6 +16,7 @@ from gatewright.ir.block_values import BlockValue
 from gatewright.ir.decoding import has_zero
 from gatewright.ir.formats import ScalarFormat
 from gatewright.ir.operator import Sample, register
+from gatewright.ir.ops.pad import Pad
 from gatewright.ir.ops.window import Window
 from gatewright.ir.scaled_weights import ScaledWeights, scaled_product
 from gatewright.ir.spatial import Pairs, channels_first, channels_last, per_axis, positions, same_padding
@@ -93,6 +94,7 @@ class Conv(BlockOperator):
             pairs = same_padding(weight.shape[2:], dilation)
         else:
             pairs = tuple((each, each) for each in per_axis(padding, rank, 0))
+        operands[0], pairs = _with_padding_before(call.builder, value, pairs)
         return call.builder.add(cls(stride, pairs, dilation, int(call["groups"])), *operands)
 
     def block_axis(self, operand: int) -> int:
@@ -230,6 +232,19 @@ class Conv(BlockOperator):
         yield Sample(cls((1, 1), ((1, 1), (1, 1)), (1, 1), 6), ((6, 5, 4), (6, 1, 3, 3), (6,)), wide, constants=(1, 2))
         yield Sample(cls((1, 2), plain, (1, 1), 2), ((6, 4, 5), (4, 3, 2, 1)), wide[:2], constants=(1,))
         yield Sample(cls((2,), ((2, 2),), (1,)), ((3, 11), (4, 3, 5), (4,)), wide, constants=(1, 2))
+
+
+def _with_padding_before(builder: Builder, value: Value, pairs: Pairs) -> tuple[Value, Pairs]:
+    """The operand without zeros that were put around it before, and the padding that stands for them as well.
+
+    Blocks, and formats that have no zero, are padded by the convolution itself.
+    """
+    node = builder.producer(value)
+    if node is None or not isinstance(node.op, Pad) or node.op.fill != 0.0 or node.op.amounts[0] != (0, 0):
+        return value, pairs
+    around = node.op.amounts[1:]
+    merged = tuple((a + c, b + d) for (a, b), (c, d) in zip(around, pairs, strict=True))
+    return _with_padding_before(builder, node.inputs[0], merged)
 
 
 def _reshaped(builder: Builder, value: Value, shape: Shape) -> Value:
