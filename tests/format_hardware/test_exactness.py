@@ -11,9 +11,10 @@ from torch import nn
 
 import gatewright as gw
 from gatewright.backends.torch.block_products import block_linear
+from gatewright.backends.torch.wide import Region
 from gatewright.ir.builder import Builder, interval_of_codes
 from gatewright.ir.decoding import decoded_integers
-from gatewright.ir.formats import Fixed, Rounding, ScalarFormat, parse_format
+from gatewright.ir.formats import Fixed, Rounding, ScalarFormat, ScaledSigns, parse_format
 from gatewright.ir.types import Type
 from gatewright.sim import golden
 
@@ -82,3 +83,71 @@ def test_zero_weights_of_wide_inputs(model: nn.Module) -> None:
     with torch.no_grad():
         assert torch.equal(design.module(x).double(), design(x))
     assert not design(x).any()
+
+
+def scaled_rows(real: torch.Tensor, name: str) -> list[list[Fraction]]:
+    """A weight [out, in] in a scaled format, as exact numbers."""
+    format = parse_format(name)
+    assert isinstance(format, ScaledSigns)
+    codes, scales = format.encode(real.double().numpy(), 0)
+    bits, rows = format.element.width, []
+    for index, row in enumerate(codes):
+        factors = [format.scale.decode_fraction(int(each)) for each in scales[index if len(scales) > 1 else 0]]
+        signs = [
+            [format.element.decode_fraction(int(code) >> (level * bits) & ((1 << bits) - 1)) for code in row]
+            for level in range(format.levels)
+        ]
+        rows.append(
+            [sum((f * s[k] for f, s in zip(factors, signs, strict=True)), Fraction(0)) for k in range(len(row))]
+        )
+    return rows
+
+
+@pytest.mark.parametrize("spread", [0, 12, 40, 100])
+@pytest.mark.parametrize("activation", ["fixed<8,4>", "fixed<24,12>", "fixed<48,20>", "e5m2", "bfloat16"])
+@pytest.mark.parametrize("weight", ["ternary<mean>", "binary<channel>", "residual<2>", "residual<3,channel>"])
+def test_scaled_weights_are_exact_at_any_width(weight: str, activation: str, spread: int) -> None:
+    """Scales and biases that lie up to 2^200 apart, and wide operands, in rational arithmetic."""
+    generator = torch.Generator().manual_seed(spread)
+    model = nn.Linear(4, 3).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            rows = torch.randint(-spread, spread + 1, (3, *(1,) * (parameter.ndim - 1)), generator=generator)
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 2.0**rows)
+    x = torch.randn(6, 4, generator=generator, dtype=torch.float64) * 100
+    formats = {"default": {"input": activation, "weight": weight, "bias": "bfloat16"}}
+    design = gw.compile(model, (x[:1].float(),), formats)
+    operands = [[Fraction(float(each)) for each in row] for row in gw.format(activation).quantize(x.numpy())]
+    weights = scaled_rows(model.weight.detach(), weight)
+    bias = [Fraction(float(each)) for each in gw.format("bfloat16").quantize(model.bias.detach())]
+    wanted = [
+        [
+            float(sum((a * b for a, b in zip(row, column, strict=True)), offset))
+            for column, offset in zip(weights, bias, strict=True)
+        ]
+        for row in operands
+    ]
+    assert design(x).tolist() == wanted
+    with torch.no_grad():
+        assert design.module(x).double().tolist() == wanted
+
+
+@pytest.mark.parametrize("weight", ["ternary<mean>", "residual<2>", "mxint8"])
+def test_ordinary_constants_need_no_wide_integers(weight: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where the constants lie far apart are sums computed on the host."""
+
+    def refused(*_: object) -> None:
+        raise AssertionError("computed in integers on the host")
+
+    torch.manual_seed(1)
+    model, x = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 4)).eval(), torch.randn(5, 16)
+    scaled = {"default": {"input": "fixed<8,4>", "weight": weight, "bias": "fixed<10,4>"}}
+    design = gw.compile(model, (x[:1],), weight if weight == "mxint8" else scaled)
+    monkeypatch.setattr(Region, "compute", refused)
+    with torch.no_grad():
+        assert torch.equal(design.module(x).double(), design(x))
+        next(design.module.parameters()).mul_(2.0 ** torch.arange(-60, 68, 8)[:, None])
+        first = next(parameter for name, parameter in design.module.named_parameters() if name.endswith("bias"))
+        first.mul_(2.0 ** torch.arange(-60, 68, 8))
+    with pytest.raises(AssertionError, match="on the host"):
+        design.module(x)

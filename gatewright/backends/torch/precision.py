@@ -57,7 +57,7 @@ def precisions(graph: Graph) -> dict[Value, Precision]:
     """The precision of every value of a quantised graph; unquantised parts are float32."""
     found: dict[Value, Precision] = {value: Precision(Type(value.shape)) for value in graph.inputs}
     for node in graph.nodes:
-        found[node.output] = _of_node(node, [found[value] for value in node.inputs])
+        found[node.output] = precision_of(node, [found[value] for value in node.inputs])
     return found
 
 
@@ -75,7 +75,8 @@ def of_format(shape: tuple[int, ...], format: Format, interval: Interval | None 
     return Precision(Type(shape, format, interval), _dtype(interval.magnitude, format))
 
 
-def _of_node(node: Node, operands: list[Precision]) -> Precision:
+def precision_of(node: Node, operands: list[Precision]) -> Precision:
+    """The precision of a node's result from those of its operands."""
     op, shape = node.op, node.output.shape
     if isinstance(op, Constant):
         return of_format(shape, op.format)

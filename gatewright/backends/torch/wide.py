@@ -2,7 +2,8 @@
 
 Where sums or products can exceed 2^53, the printed module carries a float64 approximation for the
 gradient, and ``gatewright::wide`` computes the next narrow value (a cast, or an output) from the last
-narrow ones by the golden model's own arithmetic on the host. Exact at any width; slow.
+narrow ones by the golden model's own arithmetic on the host. Exact at any width; slow, so that it is only done where
+the constants need it (:mod:`gatewright.backends.torch.wide_bounds`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from gatewright.backends.torch.precision import Precision
+from gatewright.backends.torch.wide_bounds import is_exact
 from gatewright.diagnostics import GatewrightError
 from gatewright.ir.block_products import Grouped
 from gatewright.ir.block_values import encoded_blocks
@@ -174,7 +176,12 @@ def region_of(
 
 @torch.library.custom_op("gatewright::wide", mutates_args=())
 def wide_operator(approximate: Tensor, leaves: list[Tensor], region: str) -> Tensor:
-    """The exact value of a region; ``approximate`` is nearly that, and carries the gradient."""
+    """The exact value of a region; ``approximate`` is nearly that, and carries the gradient.
+
+    Where the constants happen to be so short that float64 made no rounding, ``approximate`` is the value.
+    """
+    if is_exact(_REGIONS[region], region, leaves):
+        return approximate.clone()
     arrays = [each.detach().double().cpu().numpy() for each in leaves]
     found = torch.from_numpy(np.ascontiguousarray(_REGIONS[region].compute(arrays)))
     return found.to(device=approximate.device, dtype=approximate.dtype)
