@@ -132,6 +132,25 @@ def test_scaled_weights_are_exact_at_any_width(weight: str, activation: str, spr
         assert design.module(x).double().tolist() == wanted
 
 
+@pytest.mark.parametrize("weight", ["ternary<mean>", "binary<tensor>", "residual<2>", "mxint8"])
+def test_a_little_less_rounds_down(weight: str) -> None:
+    """A bias of -2^-90 takes a sum that lies on the grid below it, which no float64 shows."""
+    torch.manual_seed(2)
+    model = nn.Linear(4, 3).eval()
+    with torch.no_grad():
+        model.weight.copy_(torch.randint(0, 2, (3, 4)) * 4.0 - 2.0)
+        assert model.bias is not None
+        model.bias.copy_(torch.tensor([-(2.0**-90), 0.0, 2.0**-90]))
+    x = torch.randn(16, 4) * 4
+    roles = {"input": "fixed<8,4>", "weight": weight, "bias": "bfloat16", "output": "fixed<24,4> floor"}
+    design = gw.compile(model, (x[:1],), {"default": roles})
+    sums = torch.nn.functional.linear(gw.format("fixed<8,4>").quantize(x).double(), model.weight.double())
+    wanted = sums - torch.tensor([2.0**-4, 0.0, 0.0])
+    assert torch.equal(design(x), wanted)
+    with torch.no_grad():
+        assert torch.equal(design.module(x).double(), wanted)
+
+
 @pytest.mark.parametrize("weight", ["ternary<mean>", "residual<2>", "mxint8"])
 def test_ordinary_constants_need_no_wide_integers(weight: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only where the constants lie far apart are sums computed on the host."""

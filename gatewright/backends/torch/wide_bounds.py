@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gatewright.backends.torch.cast import block_codec, cast
-from gatewright.backends.torch.codecs import values_of
+from gatewright.backends.torch.elements import values_of
 from gatewright.backends.torch.precision import FLOAT32_LIMIT, Precision, precision_of
 from gatewright.ir.block_products import BlockOperator
 from gatewright.ir.formats import Block, Exact, PowerOfTwo, Real, ScaledSigns
