@@ -27,11 +27,15 @@ GOALS = {"mxint8": 0.97, "mxfp8_e4m3": 0.97, "mxfp8_e5m2": 0.97, "mxfp4": 0.95, 
 QUANTIZE_GOALS = {"mxint8": 0.95, "mxfp8_e4m3": 0.95, "mxfp8_e5m2": 0.95, "mxfp4": 0.95}
 
 
-def random_blocks(form: BlockFormat, rows: int = ROWS, columns: int = COLUMNS) -> tuple[Tensor, Tensor]:
-    """Random codes and scales near one."""
-    codes = torch.randint(0, 256, (rows, form.packed(columns)), dtype=torch.uint8, device="cuda")
+def random_blocks(
+    form: BlockFormat, rows: int = ROWS, columns: int = COLUMNS, where: str = "cuda"
+) -> tuple[Tensor, Tensor]:
+    """Random codes of numbers and scales near one. A single NaN would hide a product's whole row from its check."""
+    codes = torch.randint(0, 256, (rows, form.packed(columns)), dtype=torch.uint8, device=where)
+    if form.element.special != "none":
+        codes[codes & 0x7F > form.element.largest_code] = 0
     low, high = (115, 140) if form.scale == "e8m0" else (40, 80)
-    scales = torch.randint(low, high, (rows, columns // form.size), dtype=torch.uint8, device="cuda")
+    scales = torch.randint(low, high, (rows, columns // form.size), dtype=torch.uint8, device=where)
     return codes.view(form.code_dtype), scales
 
 

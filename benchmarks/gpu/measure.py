@@ -145,11 +145,11 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 
 
 def within(found: Tensor, expected: Tensor, relative: float) -> bool:
-    """Equality to rounding: ``relative_error`` below ``relative``, and no single element far off.
+    """Equality to rounding: ``relative_error`` below ``relative``, and no single element far off; False of nothing.
 
     An element may differ by 16 times ``relative`` of itself and of the expected values' root mean square.
     """
-    if found.shape != expected.shape or not relative_error(found, expected) < relative:
+    if not expected.numel() or found.shape != expected.shape or not relative_error(found, expected) < relative:
         return False
     expected = expected.double()
     typical = expected.square().mean().sqrt()

@@ -66,6 +66,7 @@ def test_one_wrong_element_is_seen() -> None:
     assert relative_error(broken, expected) < 4e-3
     assert not within(broken, expected, 4e-3)
     assert not within(found[:-1], expected, 4e-3)
+    assert not within(found[:0], expected[:0], 4e-3)  # nothing was compared
     blocks = quantize_reference(expected, FORMATS["mxint8"])
     assert conversions.same_blocks(blocks, lambda part: quantize_reference(expected[part], FORMATS["mxint8"]))
     blocks[0][-1, -1] ^= 1
@@ -88,6 +89,15 @@ def test_what_plain_pytorch_computes_is_the_same_function(name: str) -> None:
     number = ~wanted.isnan()
     assert torch.equal(values[number], wanted[number]) and values[~number].isnan().all()
     assert unpack(codes, form).shape == values.shape
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_random_blocks_are_numbers(name: str) -> None:
+    """A NaN in every row would leave nothing of a product to check."""
+    form = FORMATS[name]
+    values = dequantize_reference(*conversions.random_blocks(form, 64, 512, "cpu"), form, torch.bfloat16)
+    assert values.isfinite().all()
+    assert len(values.unique()) > 20
 
 
 def test_the_exact_contraction_is_the_golden_model() -> None:
