@@ -108,6 +108,7 @@ def encode_fixed(value, CAST: tl.constexpr):
     scaled = tl.where(scaled == scaled, scaled, 0.0)
     scaled = tl.minimum(tl.maximum(scaled, LOW - 1.0), HIGH + 1.0)
     below = tl.floor(scaled)
+    below = tl.where(below > scaled, below - 1.0, below)  # the GPU's floor takes a subnormal number for 0
     middle = below + 0.5
     code = below.to(tl.int32)
     if ROUNDING == "floor":

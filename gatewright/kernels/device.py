@@ -84,8 +84,8 @@ def overlaps(value: Tensor) -> bool:
 
 @cache
 def processors(index: int) -> int:
-    """Streaming multiprocessors of a GPU; 4 where there is none, to exercise persistent loops."""
-    if not torch.cuda.is_available():
+    """Streaming multiprocessors of a GPU; 4 for the index -1, no GPU, to exercise persistent loops."""
+    if index < 0:
         return 4
     return int(torch.cuda.get_device_properties(index).multi_processor_count)  # pyright: ignore[reportUnknownArgumentType]
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gatewright.backends.torch.cast import cast
+from gatewright.backends.torch.exporting import exporting
 
 PRODUCT_BITS = 69
 """The widest exact product of a block that these helpers cast as if it were exact."""
@@ -20,7 +21,7 @@ def block_linear(value: Tensor, weight: Tensor, size: int, accumulator: str, wid
 
     Gradients pass through the cast. ``wide``: a block's product may take more than 53 bits.
     """
-    if torch.compiler.is_exporting():
+    if exporting():
         return F.linear(value, weight)
     left, right = (_in_blocks(each.double(), size) for each in (value, weight))
     return _summed("...bk,nbk->...nb", left, right, accumulator, wide)
@@ -28,7 +29,7 @@ def block_linear(value: Tensor, weight: Tensor, size: int, accumulator: str, wid
 
 def block_matmul(left: Tensor, right: Tensor, size: int, accumulator: str, wide: bool = False) -> Tensor:
     """``left @ right`` with blocks along the summed axis, each block's exact product cast into ``accumulator``."""
-    if torch.compiler.is_exporting():
+    if exporting():
         return torch.matmul(left, right)
     first, second = (_in_blocks(each.double(), size) for each in (left, right.mT))
     return _summed("...mbk,...nbk->...mnb", first, second, accumulator, wide)
@@ -52,7 +53,7 @@ def block_conv(
     per spatial axis.
     """
     around = [amount for pair in reversed(padding) for amount in pair]
-    if torch.compiler.is_exporting():
+    if exporting():
         conv = F.conv1d if len(stride) == 1 else F.conv2d
         if any(before != after for before, after in padding):
             return conv(F.pad(value, around), weight, bias, tuple(stride), 0, tuple(dilation), groups)

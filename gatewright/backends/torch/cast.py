@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from gatewright.backends.torch.codecs import Codec, make_codec
+from gatewright.backends.torch.exporting import exporting
 from gatewright.ir.block_values import block_axes
 from gatewright.ir.formats import (
     Block,
@@ -237,7 +238,7 @@ def cast(value: Tensor, spec: str, axis: int = -1) -> Tensor:
 
     While a model is exported, the dtype stays as it is: the exported program is read, not run.
     """
-    if torch.compiler.is_exporting():
+    if exporting():
         return cast_operator(value, spec, axis)
     wanted = result_dtype(spec)
     if wanted is None:

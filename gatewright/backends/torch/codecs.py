@@ -69,7 +69,9 @@ class _StraightThrough(torch.autograd.Function):
         ctx.clip = clip
         if clip:
             ctx.save_for_backward(codec.inside(values))
-        return codec.quantize(values, generator)
+        result = codec.quantize(values, generator)
+        # torch.compile of PyTorch 2.11 loses the gradient of a result that was made in place.
+        return result.clone() if torch.compiler.is_compiling() else result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gatewright.backends.torch.cast import FLOAT32_BITS, cast_operator, parsed, result_dtype, straight_through
 from gatewright.backends.torch.elements import codes_of, values_of
+from gatewright.backends.torch.exporting import exporting
 from gatewright.backends.torch.expressions import TorchExpression, torch_expression
 from gatewright.backends.torch.texts import with_result
 from gatewright.diagnostics import GatewrightError
@@ -159,7 +160,7 @@ def function(
 
     ``real`` is the same function in PyTorch; it gives the gradient, and is not computed where none is wanted.
     """
-    if torch.compiler.is_exporting():
+    if exporting():
         return cast_operator(real(value), result)
     dtype = result_dtype(result) or value.dtype
     if not torch.compiler.is_compiling() and not (torch.is_grad_enabled() and value.requires_grad):

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gatewright.backends.torch.exporting import exporting
+
 
 def reshape(value: Tensor, shape: Sequence[int]) -> Tensor:
     """The same elements of each sample under ``shape``."""
@@ -49,4 +51,4 @@ def exact(value: Tensor) -> Tensor:
 
     While a model is exported, the dtype stays as it is: the exported program is read, not run.
     """
-    return value if torch.compiler.is_exporting() else value.double()
+    return value if exporting() else value.double()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gatewright.backends.torch.cast import cast
+from gatewright.backends.torch.exporting import exporting
 from gatewright.backends.torch.wide import Region, register_regions
 
 _Forward = TypeVar("_Forward", bound=Callable[..., Any])
@@ -113,7 +114,7 @@ def exact_arithmetic(forward: _Forward) -> _Forward:
 
     @functools.wraps(forward)
     def wrapped(self: Module, *arguments: Any, **named: Any) -> Any:
-        if torch.compiler.is_exporting():
+        if exporting():
             return forward(self, *arguments, **named)
         if torch.compiler.is_compiling():
             with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatewright.backends.torch.exporting import exporting
 from gatewright.backends.torch.texts import MOVEMENTS, result_cast
 from gatewright.ir.formats import Block, Fixed, Format, Overflow, SignificandFormat
 from gatewright.ir.functions import FUNCTIONS
@@ -25,7 +26,7 @@ from gatewright.ir.unary import UnaryFunction
 
 def counted(value: Tensor, largest: float = math.inf) -> Tensor:
     """``value`` with NaN as 0 and infinities as ``largest``; unchanged while a model is exported."""
-    if torch.compiler.is_exporting():
+    if exporting():
         return value
     return torch.nan_to_num(value, nan=0.0, posinf=largest, neginf=-largest)
 
@@ -90,7 +91,7 @@ def operand_texts(node: Node, texts: list[str], special: dict[Value, Format]) ->
 
 def without_negative_zero(value: Tensor) -> Tensor:
     """``value`` with -0 as 0, as integers have it; unchanged while a model is exported."""
-    return value if torch.compiler.is_exporting() else value + 0.0
+    return value if exporting() else value + 0.0
 
 
 def codes_read(graph: Graph) -> set[Value]:

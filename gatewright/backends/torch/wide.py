@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatewright.backends.torch.exporting import exporting
 from gatewright.backends.torch.precision import Precision
 from gatewright.backends.torch.wide_bounds import is_exact
 from gatewright.diagnostics import GatewrightError
@@ -207,6 +208,6 @@ wide_operator.register_autograd(_backward, setup_context=_setup_context)
 
 def wide(approximate: Tensor, region: str, *leaves: Tensor) -> Tensor:
     """The exact value that ``approximate`` stands for; see the module's text."""
-    if torch.compiler.is_exporting():
+    if exporting():
         return approximate
     return wide_operator(approximate, [each.detach() for each in leaves], region)
