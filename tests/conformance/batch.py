@@ -41,10 +41,17 @@ class Member:
     expected: tuple[NDArray, ...]
 
 
-def member(label: str, graph: Graph, interval: int | None, codes: Sequence[NDArray], number: int) -> Member:
+def member(
+    label: str,
+    graph: Graph,
+    interval: int | None,
+    codes: Sequence[NDArray],
+    number: int,
+    target: Target | None = None,
+) -> Member:
     """Schedule and print an integer graph; ``number`` makes its module names unique in the batch."""
     named = replace(graph, name=f"design{number}")
-    plan = schedule(named, Target("xcup"), interval=interval)
+    plan = schedule(named, target or Target("xcup"), interval=interval)
     hardware = emit(plan.network, graph_digest(plan.graph.text()), plan.interval, plan.latency)
     samples = len(codes[0])
     expected = tuple(array.reshape(samples, -1) for array in golden.evaluate(graph, codes))

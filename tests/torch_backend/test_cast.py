@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
+import gatewright
 from gatewright.backends.torch.cast import cast, cast_operator, cast_values
 from gatewright.ir.formats import DETERMINISTIC_ROUNDINGS, CastSpec, Fixed, Overflow, Rounding, parse_cast, parse_format
 from gatewright.numbers import format as number_format
@@ -118,3 +121,48 @@ def test_gradient_passes_where_nothing_was_clipped(spec: str, expected: list[flo
 def test_operator_is_well_formed() -> None:
     value = torch.randn(3, 4, requires_grad=True)
     torch.library.opcheck(cast_operator, (value, "fixed<8,4> half_even saturate"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fixed<8,4>", "fixed<40,4>", "e4m3", "log<5>", "mxint8<4>", "nvfp4<4>", "block<e2m1,e8m0,5>", "ternary<mean>",
+        "binary<channel>", "e4m3 stochastic",
+    ],
+)  # fmt: skip
+def test_results_lie_in_memory_as_torch_compile_is_told(name: str) -> None:
+    for order in itertools.permutations(range(4)):
+        value = torch.randn(3, 4, 4, 8).permute(order)
+        for given in (value, value[:, :, ::2], value.expand(2, *value.shape)[0]):
+            for axis in (-1, -3):
+                found = cast_operator(given, name, axis)
+                assert found.stride() == torch.empty_like(given).stride(), (order, axis)
+
+
+def test_compiled_modules_take_values_in_any_order() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(8, 16, (1, 3), (2, 2), (0, 1), groups=4),
+        torch.nn.Conv2d(16, 4, 1, (1, 2)),
+        torch.nn.ConvTranspose2d(4, 3, 1),
+        torch.nn.Flatten(),
+    )
+    x = torch.randn(4, 8, 3, 3)
+    formats = {
+        "default": {"input": "e2m3", "weight": "e2m1", "bias": "log<4>"},
+        "name": {
+            "0": {"weight": "mxint3<2>", "accumulator": "fixed<20,8> floor", "output": "e3m2"},
+            "1": {
+                "input": "nvfp4<8> half_up",
+                "weight": "block<e4m3<ieee>,bfloat16,8>",
+                "output": "fixed<6,3> half_down wrap",
+            },
+            "2": {"bias": "binary01", "output": "binary01"},
+        },
+    }
+    module = gatewright.quantize(model, (x,), formats)
+    expected = module(x)
+    for given in (x, x.to(memory_format=torch.channels_last)):
+        found = torch.compile(module, backend="aot_eager", fullgraph=True)(given)
+        assert torch.equal(found, expected)
+    torch._dynamo.reset()

@@ -188,10 +188,17 @@ def _bound(code: int) -> float:
     return float(code) if abs(code) < 1 << 1023 else math.inf if code > 0 else -math.inf
 
 
+def laid_like(result: Tensor, operand: Tensor) -> Tensor:
+    """``result`` with the strides of ``empty_like(operand)``, which torch.compile was told that it has."""
+    if result.stride() == torch.empty_like(operand, device="meta").stride():
+        return result
+    return torch.empty_like(operand, dtype=result.dtype).copy_(result)
+
+
 @torch.library.custom_op("gatewright::cast", mutates_args=())
 def cast_operator(value: Tensor, spec: str, axis: int = -1) -> Tensor:
     """``value`` rounded into the format that ``spec`` names (``"fixed<8,4> half_even saturate"``)."""
-    return cast_values(value, parsed(spec), _from_end(value, axis))
+    return laid_like(cast_values(value, parsed(spec), _from_end(value, axis)), value)
 
 
 @cast_operator.register_fake

@@ -18,7 +18,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from gatewright.backends.torch.cast import FLOAT32_BITS, cast_operator, parsed, result_dtype, straight_through
+from gatewright.backends.torch.cast import (
+    FLOAT32_BITS,
+    cast_operator,
+    laid_like,
+    parsed,
+    result_dtype,
+    straight_through,
+)
 from gatewright.backends.torch.elements import codes_of, values_of
 from gatewright.backends.torch.exporting import exporting
 from gatewright.backends.torch.expressions import TorchExpression, torch_expression
@@ -113,7 +120,7 @@ def has_integer_function(name: str, source: str, result: str, attributes: str) -
 @torch.library.custom_op("gatewright::function", mutates_args=())
 def function_operator(value: Tensor, real: Tensor, name: str, source: str, result: str, attributes: str) -> Tensor:
     """The function ``name`` of ``value`` as the hardware computes it; ``real`` carries the gradient."""
-    return integer_function(name, source, result, attributes)(value, real.dtype)
+    return laid_like(integer_function(name, source, result, attributes)(value, real.dtype), real)
 
 
 @function_operator.register_fake

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatewright.backends.torch.cast import laid_like
 from gatewright.backends.torch.exporting import exporting
 from gatewright.backends.torch.precision import Precision
 from gatewright.backends.torch.wide_bounds import is_exact
@@ -185,7 +186,7 @@ def wide_operator(approximate: Tensor, leaves: list[Tensor], region: str) -> Ten
         return approximate.clone()
     arrays = [each.detach().double().cpu().numpy() for each in leaves]
     found = torch.from_numpy(np.ascontiguousarray(_REGIONS[region].compute(arrays)))
-    return found.to(device=approximate.device, dtype=approximate.dtype)
+    return laid_like(found.to(device=approximate.device, dtype=approximate.dtype), approximate)
 
 
 @wide_operator.register_fake
