@@ -91,7 +91,11 @@ def layer(pair: str, use_dsp: bool = False, **options: Any) -> SynthesisResult:
 
 
 def layer_design(pair: str, use_dsp: bool) -> gw.Design:
-    """The layer; its weights are spread over the format's range."""
+    """The layer; its weights are spread over the format's range, fixed-point ones evenly.
+
+    Every bit of them varies then. Of normally distributed weights of 2 bits nearly all are zero, and synthesis removes
+    what a constant bit leaves of a multiplier, so that the layer would not show what a multiplier costs.
+    """
     activation, weight = pair.split("/")
     torch.manual_seed(0)
     model = nn.Linear(32, 16)
@@ -100,7 +104,7 @@ def layer_design(pair: str, use_dsp: bool) -> gw.Design:
         model.weight.copy_(torch.randn(16, 32))
         if isinstance(format, Fixed):
             high = float(format.largest)
-            model.weight.mul_(high / 3.0).clamp_(-high if format.signed else 0.0, high)
+            model.weight.uniform_(-high if format.signed else 0.0, high)
             model.bias.clamp_(-7.0, 7.0)
     formats = {"default": {"input": activation, "weight": weight, "bias": "fixed<8,4>"}}
     target = gw.Target("xcup", use_dsp=use_dsp)

@@ -15,6 +15,7 @@ from gatewright.ir.streams.cells import Adapter, Fifo, Fork, Reorder, Replay
 from gatewright.ir.streams.cost import prefers_block
 from gatewright.ir.streams.network import Channel, Component
 from gatewright.ir.streams.products import Product
+from gatewright.ir.streams.terms import PairSums, TermContractUnit
 from gatewright.ir.streams.units import (
     ContractUnit,
     LaneReduceUnit,
@@ -166,6 +167,41 @@ def _contract(component: ContractUnit, prefix: str) -> Printed:
     block = prefers_block(len(words), words.shape[1] * interval.width)
     printed.instance.parameters += [("RomBlock", str(int(block))), ("RomFile", f'"{file}"')]
     printed.memories[file] = hex_words(words, interval.width)
+    return printed
+
+
+def _pair_sums(component: PairSums, _: str) -> Printed:
+    source = component.inputs[0]
+    parameters = {
+        "Width": source.value.width,
+        "Signed": int(source.value.signed),
+        "Lanes": source.layout.lanes,
+    }
+    return cell(component, "gw_pair_sums", parameters)
+
+
+def _term_contract(component: TermContractUnit, prefix: str) -> Printed:
+    sum_width = component.outputs[0].value.width
+    words = component.words(sum_width)
+    width = component.outputs_per_beat * (2 * component.terms + sum_width)
+    file = f"{prefix}_{component.name}_choices.hex"
+    parameters = {
+        "TermWidth": component.term_width,
+        "Paired": int(component.paired),
+        "Signed": int(component.signed),
+        "Terms": component.terms,
+        "OutputsPerBeat": component.outputs_per_beat,
+        "InputBeats": component.input_beats,
+        "Repeats": component.repeats,
+        "Words": len(words),
+        "SumWidth": sum_width,
+        "Segment": component.segment,
+        "TreeRegisters": component.tree_registers,
+        "RomBlock": int(prefers_block(len(words), width)),
+    }
+    printed = cell(component, "gw_contract_terms", parameters)
+    printed.instance.parameters.append(("RomFile", f'"{file}"'))
+    printed.memories[file] = "".join(f"{word:0{-(-width // 4)}x}\n" for word in words)
     return printed
 
 
@@ -484,6 +520,8 @@ PRINTERS: dict[type[Component], Callable[[Any, str], Printed]] = {
     Reorder: _reorder,
     Adapter: _adapter,
     ContractUnit: _contract,
+    PairSums: _pair_sums,
+    TermContractUnit: _term_contract,
     LineBuffer: _line_buffer,
     WindowUnit: _window,
     ColumnWindow: _column_window,

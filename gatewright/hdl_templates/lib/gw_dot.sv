@@ -228,7 +228,13 @@ module gw_dot #(
               logic unused_carry;
               assign unused_carry = sum[0];
             end else begin : gen_plain_pair
-              assign sums[k*Width +: Width] = left + right;
+              // A sum as a difference below a constant bit, which synthesis cannot merge into larger carry-save adders.
+              logic [Width:0] sum;
+              logic           unused_low;
+
+              assign sum = {left, 1'b0} - {~right, 1'b1};
+              assign sums[k*Width +: Width] = sum[Width:1];
+              assign unused_low = sum[0];
             end
           end
         end

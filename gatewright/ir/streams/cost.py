@@ -13,6 +13,7 @@ from typing import Any
 from gatewright.ir.streams.cells import Adapter, Fifo, Fork, Reorder, Replay
 from gatewright.ir.streams.network import Component, Network
 from gatewright.ir.streams.products import Product
+from gatewright.ir.streams.terms import PairSums, TermContractUnit
 from gatewright.ir.streams.units import (
     ContractUnit,
     LaneReduceUnit,
@@ -176,6 +177,23 @@ def _contract(each: ContractUnit) -> Cost:
     return cost + rom_cost(words, weights * each.weight_interval.width) + counter_cost(words)
 
 
+def _pair_sums(each: PairSums) -> Cost:
+    return Cost(lut=each.outputs[0].width)
+
+
+def _term_contract(each: TermContractUnit) -> Cost:
+    total, outputs, chains = each.outputs[0].value.width, each.outputs_per_beat, -(-each.terms // each.segment)
+    # A chain grows by a bit with every doubling, which takes no LUT: a term has none there.
+    chain = each.term_width + (each.segment - 1).bit_length()
+    lut = outputs * (each.terms * each.term_width + (chains - 1) * (chain + 1) + total)
+    registers = outputs * (chains * chain + total * (3 + each.tree_registers))
+    cost = Cost(lut=lut + 8, ff=each.inputs[0].width + registers + 6) + counter_cost(each.repeats)
+    words = each.weights.shape[0] * each.output_blocks * each.input_beats
+    # Most offsets have the same high bits, where inputs are biased alike.
+    offset = min(each.weights.shape[2].bit_length() + 1, total)
+    return cost + rom_cost(words, outputs * (2 * each.terms + offset)) + counter_cost(words)
+
+
 def _map(each: MapUnit) -> Cost:
     lanes = each.outputs[0].layout.lanes
     lut = 0.0
@@ -226,6 +244,8 @@ ESTIMATES: dict[type[Component], Callable[[Any], Cost]] = {
     Reorder: _reorder,
     Adapter: _adapter,
     ContractUnit: _contract,
+    PairSums: _pair_sums,
+    TermContractUnit: _term_contract,
     MapUnit: _map,
     ReduceUnit: _reduce,
     LaneReduceUnit: _reduce_lanes,

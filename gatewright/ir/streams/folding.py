@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gatewright.diagnostics import Collector, Diagnostic, diagnostic
+from gatewright.ir.decoding import is_plain
 from gatewright.ir.graph import Graph, Node
 from gatewright.ir.ops.contract import Contract
 from gatewright.ir.ops.map import Map
@@ -18,6 +19,7 @@ from gatewright.ir.streams.geometry import Geometry
 from gatewright.ir.streams.joint_folding import Choice, Step, adapter_cost, cheapest, solve
 from gatewright.ir.streams.network import Layout
 from gatewright.ir.streams.pipelining import FREE
+from gatewright.ir.streams.terms import has_terms, inputs_a_term, summed_interval
 from gatewright.ir.types import Value
 
 ANY_LANES = 0
@@ -30,11 +32,18 @@ REPLAY = 40.0
 
 def tile_cost(form: MatrixForm, tile: Tile, lanes_in: int) -> float:
     """Estimated LUTs: multipliers, adder trees, accumulators, input memory, and adapting ``lanes_in``."""
+    if tile.term_lanes:
+        return terms_cost(form, tile, lanes_in)
     width_in, width_weight = form.stream.width, form.constant.width
     product = width_in + width_weight
+    each = 40.0 + 0.25 * product
+    if has_terms(form.stream, form.constant):
+        # The adders take the signs; what leaves inputs out, and a shift by their exponents, remains.
+        product = summed_interval(form.stream).width
+        each = 0.0 if is_plain(form.stream.format) else 1.3 * product
+        each += 0.0 if inputs_a_term(form.constant.format) == 2 else 1.0 * product
     accumulator = product + max(form.inputs - 1, 1).bit_length()
-    multipliers = tile.multipliers
-    cost = multipliers * (40.0 + 0.25 * product)
+    cost = tile.multipliers * each
     cost += tile.lanes_out * (tile.inputs - 1) * (product + 1) + tile.lanes_out * (accumulator + 4)
     cost += tile.inputs * max(tile.columns, 1) * width_in * 0.5
     lanes = form.lanes_in(tile)
@@ -46,6 +55,22 @@ def tile_cost(form: MatrixForm, tile: Tile, lanes_in: int) -> float:
         cost += REPLAY if form.blocks(tile) > 1 else 0.0
     if lanes_in != ANY_LANES:
         cost += adapter_cost(lanes_in, lanes, width_in)
+    return cost
+
+
+def terms_cost(form: MatrixForm, tile: Tile, lanes_in: int) -> float:
+    """Estimated LUTs of sums of terms: sums and differences of pairs, adders and an offset for each output."""
+    interval, inputs = summed_interval(form.stream), inputs_a_term(form.constant.format)
+    width = interval.width + inputs - 1
+    total = interval.width + max(form.inputs - 1, 1).bit_length()
+    cost = 0.0 if is_plain(form.stream.format) else 3.0 * tile.term_lanes * interval.width
+    cost += tile.term_lanes * width if inputs == 2 else 0.0
+    cost += tile.outputs * (tile.inputs // inputs * width + 2 * total)
+    if tile.inputs > tile.term_lanes:
+        cost += 10.0 + tile.inputs // tile.term_lanes
+    cost += REPLAY if tile.inputs < form.inputs and form.blocks(tile) > 1 else 0.0
+    if lanes_in != ANY_LANES:
+        cost += adapter_cost(lanes_in, tile.term_lanes, form.stream.width)
     return cost
 
 

@@ -19,6 +19,7 @@ from gatewright.ir.ops.reshape import Reshape
 from gatewright.ir.ops.window import Window
 from gatewright.ir.streams.geometry import Columns, Geometry, Parallel, WindowForm
 from gatewright.ir.streams.network import Layout
+from gatewright.ir.streams.terms import has_terms, inputs_a_term
 from gatewright.ir.types import Shape, Value
 
 COLUMN_CHOICES = 3
@@ -33,6 +34,7 @@ class Tile:
     axes arrive side by side, and with ``lane_groups`` above 1 as many groups of one channel are computed at once.
     Where ``inputs`` are other than these lanes the window's elements are regrouped. With ``columns`` the whole
     products of as many neighbouring positions are made in a beat, each with ``inputs`` times ``outputs`` multipliers.
+    With ``term_lanes`` the inputs come so many a beat and are added as terms (:mod:`gatewright.ir.streams.terms`).
     """
 
     inputs: int
@@ -41,6 +43,7 @@ class Tile:
     parallel: Parallel = (False, False)
     lane_groups: int = 1
     columns: int = 0
+    term_lanes: int = 0
 
     @property
     def multipliers(self) -> int:
@@ -112,7 +115,7 @@ class MatrixForm:
     def lanes_in(self, tile: Tile) -> int:
         """Elements a beat of the stream that is read."""
         if not tile.columns:
-            return tile.channels or tile.inputs
+            return tile.term_lanes or tile.channels or tile.inputs
         if self.window is None:
             return tile.columns * tile.inputs
         return Columns(self.window.geometry.columns, tile.columns).pixels * self.window.source.shape[-1]
@@ -134,6 +137,8 @@ class MatrixForm:
         """Cycles per sample in which the multipliers take a beat."""
         if tile.columns:
             return Layout.of((*self.row_shape, 1), tile.columns).beats
+        if tile.term_lanes:
+            return self.products * max(self.blocks(tile) * (self.inputs // tile.inputs), self.inputs // tile.term_lanes)
         if self.window is None:
             return self.products * self.blocks(tile) * -(-self.inputs // tile.inputs)
         if self.regroups(tile):
@@ -165,7 +170,8 @@ class MatrixForm:
     def tiles(self, cycles: int) -> Iterator[Tile]:
         """Every useful tile that finishes a sample in ``cycles``: none of them has a smaller one that does too."""
         found = self._matrix_tiles(cycles) if self.window is None else self._window_tiles(cycles)
-        return (tile for tile in chain(found, self._column_tiles(cycles)) if self.cycles(tile) <= cycles)
+        found = chain(found, self._column_tiles(cycles), self._term_tiles(cycles))
+        return (tile for tile in found if self.cycles(tile) <= cycles)
 
     @property
     def tile_count(self) -> int:
@@ -177,7 +183,7 @@ class MatrixForm:
 
     def every_tile(self, cycles: int) -> Iterator[Tile]:
         """All tiles that finish a sample in ``cycles``, useful or not."""
-        found = chain(self._every_single_tile(), self._column_tiles(cycles, self.rows))
+        found = chain(self._every_single_tile(), self._column_tiles(cycles, self.rows), self._term_tiles(cycles))
         return (tile for tile in found if self.cycles(tile) <= cycles)
 
     def _every_single_tile(self) -> Iterator[Tile]:
@@ -207,6 +213,20 @@ class MatrixForm:
             for count in counts:
                 if count > 1:
                     yield Tile(self.inputs, self.outputs, columns=count)
+
+    def _term_tiles(self, cycles: int) -> Iterator[Tile]:
+        """The tiles of terms: for every number of outputs the fewest inputs, which come as few a beat."""
+        if self.window is not None or not has_terms(self.stream, self.constant):
+            return
+        budget, unit = cycles // self.products, inputs_a_term(self.constant.format)
+        sizes = [size for size in range(unit, self.inputs + 1, unit) if self.inputs % size == 0]
+        for outputs in self._output_lanes(budget):
+            beats = budget // -(-self.outputs // outputs)
+            inputs = next((size for size in sizes if self.inputs // size <= beats), None)
+            if inputs is not None:
+                for lanes in sizes:
+                    if inputs % lanes == 0 and self.inputs // lanes <= budget:
+                        yield Tile(inputs, outputs, term_lanes=lanes)
 
     def _matrix_tiles(self, cycles: int) -> Iterator[Tile]:
         budget = cycles // self.products

@@ -10,6 +10,7 @@ from math import gcd, prod
 import numpy as np
 
 from gatewright.diagnostics import error
+from gatewright.ir.expressions import Expression
 from gatewright.ir.formats import Exact
 from gatewright.ir.graph import Node
 from gatewright.ir.intervals import IntegerArray, Interval
@@ -28,10 +29,12 @@ from gatewright.ir.streams.following import window_lanes
 from gatewright.ir.streams.geometry import Geometry
 from gatewright.ir.streams.lower import Lowering, natural_rows
 from gatewright.ir.streams.lower_reductions import lower_reduction
+from gatewright.ir.streams.lower_terms import lower_terms
 from gatewright.ir.streams.lower_windows import column_windows, windowed
 from gatewright.ir.streams.network import Channel, Layout
 from gatewright.ir.streams.pipelining import pipeline
-from gatewright.ir.streams.products import Packing, plan_product
+from gatewright.ir.streams.products import plan_product
+from gatewright.ir.streams.terms import summed_integer, summed_interval
 from gatewright.ir.streams.units import (
     ContractUnit,
     MapUnit,
@@ -60,6 +63,11 @@ def _lower(op: Operator, lowering: Lowering, node: Node) -> None:
 def _contract(op: Contract, lowering: Lowering, node: Node) -> None:
     form = lowering.folding.forms[node.output]
     tile = lowering.folding.tiles[node.output]
+    if tile.term_lanes:
+        channel = lowering.take(form.stream, form.products, form.inputs, tile.term_lanes)
+        channel = _decoded(lowering, channel, summed_integer(form.stream), summed_interval(form.stream))
+        lower_terms(lowering, node, form, tile, channel)
+        return
     weights = form.weights
     if form.window is not None:
         channels = form.window.channels if tile.columns else tile.channels
@@ -98,7 +106,7 @@ def _contract(op: Contract, lowering: Lowering, node: Node) -> None:
             channel = lowering.replay(channel, channel.layout.beats_per_row, form.blocks(tile))
         if tile.lane_groups > 1:
             layout = Layout(form.rows, form.groups * form.outputs, tile.outputs)
-    channel = _decoded(lowering, channel, product.left)
+    channel = _decoded(lowering, channel, product.left.expression, product.left.interval)
     output = lowering.channel(node.output, layout)
     family, period = lowering.target.family, lowering.target.period
     product_width = product.width + product.exponent_max
@@ -124,21 +132,21 @@ def _contract(op: Contract, lowering: Lowering, node: Node) -> None:
     lowering.produced(node.output, lowering.emit(unit)[0])
 
 
-def _decoded(lowering: Lowering, channel: Channel, packing: Packing) -> Channel:
-    """The stream of packed numbers for a stream of codes; the stream itself where they are the same."""
-    if packing.expression is None:
+def _decoded(lowering: Lowering, channel: Channel, expression: Expression | None, interval: Interval) -> Channel:
+    """The stream of decoded numbers for a stream of codes; the stream itself where they are the same."""
+    if expression is None:
         return channel
-    plan = pipeline(packing.expression, lowering.target.family, lowering.target.period, False)
+    plan = pipeline(expression, lowering.target.family, lowering.target.period, False)
     value = channel.value
     name = lowering.fresh(f"{channel.name}_decoded")
-    packed = Value(name, Type(value.shape, Exact(0), packing.interval), value.location)
+    packed = Value(name, Type(value.shape, Exact(0), interval), value.location)
     output = Channel(name, packed, channel.layout)
     unit = MapUnit(
         lowering.fresh(f"{name}_map"),
         (channel,),
         (output,),
         value.location,
-        packing.expression,
+        expression,
         streams=(0,),
         stages=plan.stages,
         latency=plan.latency,

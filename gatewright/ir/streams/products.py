@@ -108,7 +108,16 @@ def plan_product(left: Value, right: Value, padded: bool, has_multipliers: bool)
     if (second.width == 1 and not second.signed) or (first.width == 1 and not first.signed):
         return Product(first, second, max(first.width, second.width), hard=False)
     hard = has_multipliers and min(first.width, second.width) >= HARD_BITS
-    return Product(first, second, first.width + second.width, hard)
+    return Product(first, second, _product_width(left, right, first, second), hard)
+
+
+def _product_width(left: Value, right: Value, first: Packing, second: Packing) -> int:
+    """Bits of the products of two magnitudes; fewer than the operands' together where no code is that extreme."""
+    most = first.width + second.width
+    if not is_plain(left.format) or not is_plain(right.format):
+        return most
+    bounds = left.interval * right.interval
+    return min(most, bounds.width + ((first.signed or second.signed) and not bounds.signed))
 
 
 def _tabled(left: Packing, right: Packing) -> Product:
