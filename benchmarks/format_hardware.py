@@ -7,7 +7,7 @@ modules of MX-for-FPGA (2024) in the same flow.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ MIXED_WIDTHS = (
     (4, 4), (6, 4), (6, 6), (8, 2), (8, 3), (8, 4), (8, 6), (8, 8), (10, 6), (12, 8), (12, 12), (16, 8), (16, 16),
 )  # fmt: skip
 """Bits of activations and of weights."""
+Widths = tuple[int, int]
 
 
 def dot_product(name: str, size: int = 32) -> SynthesisResult:
@@ -144,17 +145,27 @@ def rows() -> Iterator[Row]:
 
 def mixed_widths() -> Iterator[Row]:
     """Whether LUTs grow no faster than the product of the two widths, over all pairs of layers in order."""
-    cost = {(a, b): layer(f"fixed<{a},{a // 2}>/fixed<{b},{b - 2}>").lut for a, b in MIXED_WIDTHS}
+    cost = mixed_costs(MIXED_WIDTHS)
     for (a, b), lut in cost.items():
         note = f"{lut / (a * b):.1f} LUT per bit x bit"
         yield Row(f"linear 32 to 16, mixed widths, {a} x {b} bits", lut, "LUT", "synthesised", note=note)
-    growth = {
+    growth = growths(cost)
+    small, large = max(growth, key=lambda pair: growth[pair])
+    note = f"largest from {small[0]} x {small[1]} to {large[0]} x {large[1]} bits, of {len(growth)} pairs of layers"
+    title = "mixed widths: growth of LUT over growth of the product of widths"
+    yield Row(title, growth[small, large], "", "synthesised", at_most(1.0), note=note)
+
+
+def mixed_costs(widths: Iterable[Widths]) -> dict[Widths, int]:
+    """LUTs of the layer without hard multipliers, by the bits of its activations and weights."""
+    return {(a, b): layer(f"fixed<{a},{a // 2}>/fixed<{b},{b - 2}>").lut for a, b in widths}
+
+
+def growths(cost: Mapping[Widths, float]) -> dict[tuple[Widths, Widths], float]:
+    """Growth of the cost over growth of the product of the widths, from each layer to each that is wider."""
+    return {
         (small, large): cost[large] / cost[small] * (small[0] * small[1]) / (large[0] * large[1])
         for small in cost
         for large in cost
         if small != large and small[0] <= large[0] and small[1] <= large[1]
     }
-    small, large = max(growth, key=lambda pair: growth[pair])
-    note = f"largest from {small[0]} x {small[1]} to {large[0]} x {large[1]} bits, of {len(growth)} pairs of layers"
-    title = "mixed widths: growth of LUT over growth of the product of widths"
-    yield Row(title, growth[small, large], "", "synthesised", at_most(1.0), note=note)

@@ -142,6 +142,17 @@ def _replay(window: int, repeats: int, depth: int) -> Case:
     return Case(name, "gw_replay_buffer", parameters, 9, 1, 1, window, window * repeats, model, expected)
 
 
+def _repeat(repeats: int) -> Case:
+    def expected(codes: Codes) -> Codes:
+        return np.repeat(codes, repeats, axis=1)
+
+    def model() -> cell_models.WidthDown:
+        return cell_models.WidthDown(repeats, repeats, 1)
+
+    parameters = f".Width(9), .Repeats({repeats})"
+    return Case(f"repeat {repeats}", "gw_repeat", parameters, 9, 1, 1, 3, 3 * repeats, model, expected)
+
+
 def _reorder(count: int, loops: Sequence[tuple[int, int]], offset: int = 0) -> Case:
     """``loops``: (count, stride) of each loop, the slowest first."""
     order = np.full((1,), offset)
@@ -188,6 +199,7 @@ def _width(tile_in: int, tile_out: int, elements: int) -> Case:
 FAMILIES: dict[str, list[Case]] = {
     "queues": [_slice(1), _slice(70), *(_fifo(8, depth) for depth in (1, 2, 3, 4, 5, 6, 9, 17, 18)),
         _fifo(100, 33)],
+    "repeat": [_repeat(repeats) for repeats in (2, 3, 16)],
     "replay": [
         _replay(*sizes)
         for sizes in (
@@ -266,6 +278,7 @@ def test_fork(tmp_path: Path) -> None:
     ("case", "input_cycles", "output_cycles"),
     [
         (_fifo(8, 3), 5, 5), (_replay(4, 3, 4), 12, 12), (_replay(3, 2, 5), 6, 6),
+        (_repeat(3), 9, 9),
         (_reorder(6, [(3, 1), (2, 3)]), 6, 6),
         (_width(2, 3, 10), 5, 5), (_width(3, 2, 10), 5, 5), (_width(4, 6, 10), 3, 3),
         (_width(5, 7, 30), 6, 6),

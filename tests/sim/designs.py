@@ -6,7 +6,9 @@ from pathlib import Path
 
 import gatewright
 
-STREAM_CELLS = "register_slice fifo fork replay_buffer reorder_buffer width_up width_down width_ring width_adapter"
+STREAM_CELLS = (
+    "register_slice fifo fork repeat replay_buffer reorder_buffer width_up width_down width_ring width_adapter"
+)
 LIBRARY = Path(next(iter(gatewright.__path__))) / "hdl_templates" / "lib"
 CELLS = [LIBRARY / f"gw_{name}.sv" for name in STREAM_CELLS.split()]
 

@@ -11,7 +11,7 @@ import numpy as np
 from gatewright.backends.verilog.datapath import datapath
 from gatewright.backends.verilog.expressions import declaration
 from gatewright.ir.intervals import IntegerArray
-from gatewright.ir.streams.cells import Adapter, Fifo, Fork, Reorder, Replay
+from gatewright.ir.streams.cells import Adapter, Fifo, Fork, Reorder, Repeat, Replay
 from gatewright.ir.streams.cost import prefers_block
 from gatewright.ir.streams.network import Channel, Component
 from gatewright.ir.streams.products import Product
@@ -517,6 +517,7 @@ PRINTERS: dict[type[Component], Callable[[Any, str], Printed]] = {
         "gw_replay_buffer",
         {"Width": c.inputs[0].width, "Window": c.window, "Repeats": c.repeats, "Depth": c.depth},
     ),
+    Repeat: lambda c, _: cell(c, "gw_repeat", {"Width": c.inputs[0].width, "Repeats": c.repeats}),
     Reorder: _reorder,
     Adapter: _adapter,
     ContractUnit: _contract,

@@ -42,6 +42,18 @@ class Replay(Component):
 
 
 @dataclass(frozen=True, slots=True)
+class Repeat(Component):
+    """``gw_repeat``: each beat ``repeats`` times."""
+
+    repeats: int = 2
+
+    @property
+    def timing(self) -> Timing:
+        # As a beat that is split into so many parts.
+        return Timing("down", (self.repeats, self.repeats, 1))
+
+
+@dataclass(frozen=True, slots=True)
 class Reorder(Component):
     """``gw_reorder_buffer``: each sample of ``count`` beats read by an affine loop nest.
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gatewright.ir.streams.cells import Adapter, Fifo, Fork, Reorder, Replay
+from gatewright.ir.streams.cells import Adapter, Fifo, Fork, Reorder, Repeat, Replay
 from gatewright.ir.streams.network import Component, Network
 from gatewright.ir.streams.products import Product
 from gatewright.ir.streams.terms import PairSums, TermContractUnit
@@ -241,6 +241,7 @@ ESTIMATES: dict[type[Component], Callable[[Any], Cost]] = {
     Fifo: _fifo,
     Fork: lambda each: Cost(2.0 * len(each.outputs), len(each.outputs)),
     Replay: _replay,
+    Repeat: lambda each: counter_cost(each.repeats) + Cost(2, each.inputs[0].width + 1),
     Reorder: _reorder,
     Adapter: _adapter,
     ContractUnit: _contract,

@@ -11,7 +11,7 @@ from gatewright.diagnostics import Collector, GatewrightError, Location, diagnos
 from gatewright.ir.graph import Graph, Node
 from gatewright.ir.ops.constant import Constant
 from gatewright.ir.ops.reshape import Reshape
-from gatewright.ir.streams.cells import Adapter, Fifo, Fork, Replay
+from gatewright.ir.streams.cells import Adapter, Fifo, Fork, Repeat, Replay
 from gatewright.ir.streams.folding import Folding
 from gatewright.ir.streams.following import suited
 from gatewright.ir.streams.forms import absorbed_windows, constants_of
@@ -154,6 +154,8 @@ class Lowering:
         rows = layout.rows * repeats
         output = self.channel(channel.value, replace(layout, rows=rows), f"{channel.name}_replayed")
         name = self.fresh(f"{channel.name}_replay")
+        if window == 1:
+            return self.emit(Repeat(name, (channel,), (output,), self._location, repeats))[0]
         buffer = Replay(name, (channel,), (output,), self._location, window, repeats, 2 * window)
         return self.emit(buffer)[0]
 
