@@ -147,7 +147,7 @@ def multiplier_cost(product: Product, count: int) -> Cost:
     left, right = product.left, product.right
     widest, narrowest = max(left.width, right.width), min(left.width, right.width)
     lut = (
-        1.3 * (product.width + product.exponent_max) + product.exponent_max.bit_length()
+        0.8 * (product.width + product.exponent_max) + product.exponent_max.bit_length()
         if product.exponent_max
         else 0.0
     )
@@ -156,7 +156,8 @@ def multiplier_cost(product: Product, count: int) -> Cost:
     if product.table is not None:
         lut += product.width
     elif narrowest > 1:
-        lut += booth_luts(widest, narrowest)
+        # A row of the left operand for every two bits of the right one and its sign.
+        lut += (right.width + (1 if right.signed else 2)) // 2 * (left.width + 2)
     elif not (left.unit or right.unit):
         lut += 0.5 * widest
     return Cost(lut=count * lut, ff=count * (product.width + product.exponent_max))
