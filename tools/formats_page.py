@@ -27,6 +27,11 @@ from gatewright.ir.formats import (
     parse_format,
 )
 
+if __package__:
+    from tools.formats_plot import plot
+else:
+    from formats_plot import plot
+
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = (256, 256)
 SCALARS = (
@@ -237,35 +242,13 @@ def specials_table() -> str:
     return table(head, lines)
 
 
-def plot(figures: dict[str, tuple[float, ...]]) -> str:
-    """Bits per element against the ratio on Gaussian data, as SVG."""
-    width, height, left, bottom = 760, 440, 56, 40
-    points = [(name, bits(concrete(name)), value[0]) for name, value in figures.items()]
-    points = [point for point in points if point[1] <= 9 and np.isfinite(point[2]) and point[2] > 0]
-    top = 10 * np.ceil(max(point[2] for point in points) / 10)
-
-    def place(size: float, value: float) -> tuple[float, float]:
-        return left + size / 9 * (width - left - 130), height - bottom - value / top * (height - bottom - 20)
-
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif">']
-    parts.append(f'<rect width="{width}" height="{height}" fill="white"/>')
-    for value in range(0, int(top) + 1, 10):
-        x, y = place(0, value)
-        parts.append(f'<line x1="{x:.0f}" y1="{y:.0f}" x2="{width - 20}" y2="{y:.0f}" stroke="#ddd"/>')
-        parts.append(f'<text x="{x - 8:.0f}" y="{y + 4:.0f}" font-size="11" text-anchor="end">{value}</text>')
-    for size in range(10):
-        x, y = place(size, 0)
-        parts.append(f'<text x="{x:.0f}" y="{y + 16:.0f}" font-size="11" text-anchor="middle">{size}</text>')
-    for name, size, value in points:
-        x, y = place(size, value)
-        colour = "#1f6fb4" if name in GROUPS else "#c0501f"
-        label = name.replace("<", "&lt;").replace(">", "&gt;")
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>')
-        parts.append(f'<text x="{x + 6:.1f}" y="{y + 3:.1f}" font-size="9">{label}</text>')
-    parts.append(f'<text x="{left}" y="14" font-size="12">signal-to-noise ratio on Gaussian data, dB</text>')
-    parts.append(f'<text x="{width - 20}" y="{height - 8}" font-size="12" text-anchor="end">bits an element</text>')
-    parts.append("</svg>")
-    return "\n".join(parts) + "\n"
+def plots(figures: dict[str, tuple[float, ...]]) -> dict[str, str]:
+    """One picture for each kind of data, by its file's name."""
+    sizes = {name: bits(concrete(name)) for name in figures}
+    return {
+        f"formats_snr_{kind.lower()}.svg": plot(kind, sizes, {name: value[index] for name, value in figures.items()})
+        for index, kind in enumerate(PLOTTED)
+    }
 
 
 def page() -> dict[str, str]:
@@ -278,7 +261,7 @@ def page() -> dict[str, str]:
         ("{{specials}}", specials_table()),
     ):
         text = text.replace(mark, part)
-    return {"formats.md": text, "formats_snr.svg": plot(figures)}
+    return {"formats.md": text, **plots(figures)}
 
 
 def main() -> None:
