@@ -65,10 +65,18 @@ def check_division(format: Block, spec: CastSpec, name: str) -> None:
     usual = spec.rounding == Rounding.HALF_EVEN and spec.overflow in (Overflow.SATURATE, Overflow.SATURATE_SYMMETRIC)
     if few and usual and isinstance(format.scale, SignificandFormat) and element.is_signed:
         return
+    lacking = (
+        f"{element} has more than {MOST_VALUES} magnitudes, no zero, or no sign"
+        if not few or not element.is_signed
+        else f"it rounds {spec.rounding} and overflows {spec.overflow}"
+        if not usual
+        else f"{format.scale} is fixed point, a scale for weights and for inputs of the model"
+    )
     raise error(
         "GW0383",
         f"{name}: {spec} divides by a scale in {format.scale}",
-        note=f"in a stream that is done for signed elements of at most {MOST_VALUES} magnitudes, half_even saturate",
+        note=f"inside a model that is done for signed minifloats of at most {MOST_VALUES} magnitudes, half_even "
+        f"saturate, by a floating-point scale; {lacking}",
         help="use nvfp4, or a power-of-two scale as in mxfp8",
     )
 

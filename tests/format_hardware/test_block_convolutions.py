@@ -320,7 +320,7 @@ REFUSED = [
     (nn.Sequential(nn.Conv2d(8, 4, 3), nn.LeakyReLU()), (8, 4, 4), (PLAIN, "binary<channel>"), "GW0386", "leaky_relu"),
     (PermuteBlocks(), (8, 8), (PLAIN, PLAIN), "GW0386", "permute reads its operand"),
     (nn.Sequential(nn.Conv2d(8, 8, 1), nn.GELU()), (8, 4, 4), (BLOCKS, PLAIN), "GW0341", '[name."1"] (or [type.gelu])'),
-    (nn.Conv2d(8, 4, 3, padding=1), (8, 4, 4), ("block<binary,binary,8>", PLAIN), "GW0353", "zero padding"),
+    (nn.Conv2d(8, 4, 3, padding=1), (8, 4, 4), ("block<binary,binary,8>", PLAIN), "GW0212", "cannot be a scale"),
 ]
 
 

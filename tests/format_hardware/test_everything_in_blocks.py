@@ -266,3 +266,42 @@ def test_axes_that_differ(axes: tuple[int, int], words: str) -> None:
         gw.compile(Cast(("mxint8<6>", "mxint8<6>"), axes), (torch.randn(5, 6, 6),), None)
     assert caught.value.code == "GW0386"
     assert words in str(caught.value)
+
+
+SCALES = ["e5m0", "e4m3", "e5m2", "bfloat16", "log<6>", "ufixed<8,6>", "fixed<8,4>"]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_kind_of_scale(scale: str) -> None:
+    """Powers of two, floats, logarithms and fixed point as scales: quantised in a stream, multiplied, simulated."""
+    torch.manual_seed(8)
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    x = torch.randn(6, 8) * 4
+    name = f"block<e2m1,{scale},4>"
+    roles = {"input": name, "weight": name, "bias": "fixed<10,4>"}
+    rules: dict[str, dict[str, object]] = {"default": {**roles}, "name": {"input": {"input": "fixed<8,4>"}}}
+    if "fixed" in scale:
+        # Of weights and of the model's inputs, which are not divided in the hardware.
+        with pytest.raises(gw.GatewrightError, match="is fixed point, a scale for weights and for inputs"):
+            gw.compile(model, (x[:1],), rules)
+        rules = {"default": {**roles}, "name": {"2": {"input": "fixed<8,4>"}}}
+    design = gw.compile(model, (x[:1],), rules)
+    with torch.no_grad():
+        assert torch.equal(design.module(x).double(), design(x))
+    for stalls in ("none", "both"):
+        design.verify(x[:3], stalls=stalls)
+
+
+@pytest.mark.parametrize("scale", ["log<6>", "ufixed<8,6>", "e4m3"])
+def test_scales_are_the_largest_magnitude_by_the_largest_element(scale: str) -> None:
+    """By rational arithmetic: scale = amax / largest, rounded, not below its smallest normal; elements follow."""
+    format = parse_format(f"block<e2m1,{scale},4>")
+    assert isinstance(format, Block)
+    generator = np.random.default_rng(0)
+    values = generator.standard_normal((200, 4)) * 2.0 ** generator.integers(-4, 5, (200, 1))
+    for row, found in zip(values, format.quantize(values, -1), strict=True):
+        numbers = [Fraction(float(each)) for each in row]
+        wanted = max(abs(each) for each in numbers) / format.element.largest
+        size = max(format.scale.decode_fraction(format.scale.encode_fraction(wanted)), format.scale.smallest_normal)
+        exact = [format.element.decode_fraction(format.element.encode_fraction(each / size)) * size for each in numbers]
+        assert [Fraction(float(each)) for each in found] == exact

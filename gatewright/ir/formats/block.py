@@ -17,7 +17,7 @@ from gatewright.diagnostics import error
 from gatewright.ir.formats.base import Format, ScalarFormat, check_integer
 from gatewright.ir.formats.fixed import Exact, Fixed
 from gatewright.ir.formats.floating import Float, PowerOfTwo
-from gatewright.ir.formats.grouped import Axes, GroupFormat, check_generator, divide_to_odd, normal_axes
+from gatewright.ir.formats.grouped import Axes, GroupFormat, check_generator, check_scale, divide_to_odd, normal_axes
 from gatewright.ir.formats.names import (
     integer_argument,
     malformed,
@@ -59,6 +59,7 @@ class Block(GroupFormat):
                 note="the shared scale already places the binary point",
                 help="write them, as in block<fixed<8,6>,e8m0,32>",
             )
+        check_scale(self)
         if not isinstance(self.scale, PowerOfTwo) and max(self._divisor_bits) > 24:
             raise error(
                 "GW0212",

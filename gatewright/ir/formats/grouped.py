@@ -9,6 +9,7 @@ import numpy as np
 from gatewright.diagnostics import error
 from gatewright.ir.formats.base import Format, ScalarFormat
 from gatewright.ir.formats.rounding import Integers, Overflow, Reals, Rounding, required
+from gatewright.ir.formats.signs import Binary, Ternary
 
 Axes = int | tuple[int, ...]
 
@@ -50,6 +51,19 @@ class GroupFormat(Format):
         """The values that `encode` followed by `decode` gives."""
         codes, scales = self.encode(real, axis, rounding, overflow, generator)
         return self.decode(codes, scales, axis)
+
+
+def check_scale(form: GroupFormat) -> None:
+    """GW0212 unless the scale format of `form` has magnitudes of several sizes."""
+    scale = form.scale
+    if isinstance(scale, Binary | Ternary):
+        raise error(
+            "GW0212",
+            f"{form}: {scale} cannot be a scale",
+            note=f"a scale multiplies the numbers that share it, and {scale} has one magnitude alone",
+            help="use a power of two (e8m0, e5m0), a float (e4m3, bfloat16, float32), log<5>, or fixed point "
+            "(ufixed<8,4>)",
+        )
 
 
 def normal_axes(axis: Axes | None, count: int, dimensions: int, name: str) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ import numpy as np
 from gatewright.diagnostics import error
 from gatewright.ir.formats.base import Format, ScalarFormat, check_integer
 from gatewright.ir.formats.floating import Float
-from gatewright.ir.formats.grouped import Axes, GroupFormat, check_generator
+from gatewright.ir.formats.grouped import Axes, GroupFormat, check_generator, check_scale
 from gatewright.ir.formats.names import malformed, parse_format, register, register_pattern
 from gatewright.ir.formats.rounding import Integers, Overflow, Reals, Rounding, as_integers, narrowed
 from gatewright.ir.formats.signs import Binary, Ternary
@@ -66,6 +66,9 @@ class ScaledSigns(GroupFormat):
 
     per: Grouping
     scale: ScalarFormat
+
+    def __post_init__(self) -> None:
+        check_scale(self)
 
     @property
     def levels(self) -> int:
@@ -248,6 +251,7 @@ class ResidualSign(ScaledSigns):
 
     def __post_init__(self) -> None:
         check_integer("number of levels", self.count, 1, 8, "residual")
+        check_scale(self)
 
     @property
     def levels(self) -> int:

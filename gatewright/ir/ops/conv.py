@@ -171,7 +171,7 @@ class Conv(BlockOperator):
         scales = side.scales
         element_zero, scale_zero = 0, 0
         if self._is_padded and not has_zero(side.elements.format):
-            scale_zero = zero_scale(scales, side.elements)
+            scale_zero = zero_scale(scales)
         elements = builder.reshape(side.elements, (*spatial, prod(blocks)))
         if not self._is_point(kernel):
             elements = self._windows(builder, elements, kernel, element_zero)
@@ -274,22 +274,10 @@ def check_groups(op: Conv, channels: int, size: int, place: str) -> None:
     )
 
 
-def zero_scale(scales: Value | None, elements: Value) -> int:
-    """The code of a scale that makes a block zero whose elements cannot be: zero itself, or NaN, which counts as it.
-
-    Raises GW0353 where the scale's format has neither.
-    """
+def zero_scale(scales: Value | None) -> int:
+    """The code of a scale that makes a block zero whose elements cannot be: zero itself, or NaN, which counts as it."""
     assert scales is not None
-    format, element = scales.format, elements.format
-    assert isinstance(format, ScalarFormat) and isinstance(element, ScalarFormat)
-    if has_zero(format):
-        return 0
-    if format.has_nan:
-        return int(format.encode(np.asarray([np.nan]))[0])
-    raise error(
-        "GW0353",
-        f"conv: zero padding needs a zero, and blocks of {element} with a scale in {format} have none",
-        note=f"an element is at least {element.smallest_positive}, a scale at least {format.smallest_positive}, "
-        "and no code of the scale is NaN",
-        help="use an element format with a zero, such as e2m1, or a scale with NaN, such as e8m0, or no padding",
-    )
+    format = scales.format
+    assert isinstance(format, ScalarFormat)
+    # Every format of a scale has one of the two.
+    return 0 if has_zero(format) else int(format.encode(np.asarray([np.nan]))[0])
