@@ -18,6 +18,7 @@ from gatewright.kernels import (
     integer_decode_cuda,
     integer_product,
     product,
+    shared_decode_cuda,
 )
 from gatewright.kernels.block_product_triton import launch_block_product
 from gatewright.kernels.formats import FORMATS
@@ -67,7 +68,9 @@ def decode_rows(context: Context, name: str, few: int, library: float, single: d
         variants["cuda bf16"] = lambda a, c, s: decode_product_cuda.launch_decode_product(a, c, s, name, None, "none")
     if half_decode_cuda.serves(x, SIZE, name):
         variants["cuda fp16"] = lambda a, c, s: half_decode_cuda.launch_half_decode(a, c, s, name, None, "none")
-    if integer_decode_cuda.serves(x, SIZE, name):
+    if shared_decode_cuda.serves(x, SIZE, SIZE, name):
+        variants["cuda shared"] = lambda a, c, s: shared_decode_cuda.launch_shared_decode(a, c, s, name, None, "none")
+    if integer_decode_cuda.serves(x, SIZE, SIZE, name):
         variants["cuda int8"] = lambda a, c, s: integer_decode_cuda.launch_integer_decode(a, c, s, name, None, "none")
     if few == 1:
         taken = milliseconds(torch.sum, [(codes.view(torch.float32),) for _, codes, _ in sets])

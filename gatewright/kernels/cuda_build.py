@@ -2,8 +2,8 @@
 
 The sources export plain C functions that take device pointers, sizes and the stream, and return a
 ``cudaError_t``: no torch header is compiled, so a build takes seconds. The libraries are kept under
-``$GATEWRIGHT_CACHE/cuda`` (default ``~/.cache/gatewright``), by source, torch and GPU. Without nvcc, or with
-``GATEWRIGHT_CUDA=0``, ``library`` is None once a warning has said so, and Triton serves the call.
+``$GATEWRIGHT_CACHE/cuda`` (default ``~/.cache/gatewright``), by source with what it includes, torch and GPU. Without
+nvcc, or with ``GATEWRIGHT_CUDA=0``, ``library`` is None once a warning has said so, and Triton serves the call.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import re
 import tempfile
 import warnings
 from functools import cache
@@ -36,7 +37,7 @@ def library(name: str) -> ctypes.CDLL | None:
         return None
     # Hopper's own instructions need the architecture's "a" target.
     target = f"{major}{minor}" + ("a" if major >= 9 else "")
-    stamp = hashlib.sha256((source.read_text() + torch.__version__ + target).encode()).hexdigest()[:12]
+    stamp = hashlib.sha256((text_with_includes(source) + torch.__version__ + target).encode()).hexdigest()[:12]
     folder = cache_file().parent / "cuda" / f"{name}_{stamp}"
     shared = folder / f"{name}.so"
     try:
@@ -62,6 +63,13 @@ def library(name: str) -> ctypes.CDLL | None:
             stacklevel=2,
         )
         return None
+
+
+def text_with_includes(source: Path) -> str:
+    """``source`` with the files beside it that it includes, and theirs."""
+    text = source.read_text()
+    included = re.findall(r'^#include "(.+)"$', text, re.MULTILINE)
+    return text + "".join(text_with_includes(source.with_name(each)) for each in included)
 
 
 def call(name: str, function: str, *arguments: Tensor | int | float | None) -> None:

@@ -8,15 +8,11 @@
 //
 // A block of WARPS warps shares its rows and splits K; blocks may split K further ("splits"): they leave
 // float32 partial sums, and the last block to finish adds them in order, so that results do not vary.
-#include <cstdint>
-#include <cuda_bf16.h>
-#include <cuda_runtime.h>
+#include "decode_common.h"
 
 namespace {
 
 constexpr uint32_t kMinusZero = 0x80008000u;
-
-enum Format { kMxint8 = 0, kMxfp8 = 1, kMxfp4 = 2, kNvfp4 = 3 };
 
 __device__ __forceinline__ uint32_t fma2(uint32_t a, uint32_t b, uint32_t c) {
     uint32_t d;
@@ -24,9 +20,6 @@ __device__ __forceinline__ uint32_t fma2(uint32_t a, uint32_t b, uint32_t c) {
     return d;
 }
 __device__ __forceinline__ uint32_t mul2(uint32_t a, uint32_t b) { return fma2(a, b, kMinusZero); }
-__device__ __forceinline__ uint32_t permute(uint32_t a, uint32_t b, uint32_t selector) {
-    return __byte_perm(a, b, selector);
-}
 
 // Weights pass by the L1 cache, which x needs.
 __device__ __forceinline__ uint4 load_stream(const void* pointer) {
@@ -78,13 +71,6 @@ __device__ __forceinline__ void decode_e2m1(uint32_t word, uint32_t scale, uint3
     p[1] = mul2(mul2(((word << 8) & 0x80008000u) | ((word << 2) & 0x01C001C0u), lift), scale);
     p[2] = mul2(mul2(((word << 4) & 0x80008000u) | ((word >> 2) & 0x01C001C0u), lift), scale);
     p[3] = mul2(mul2((word & 0x80008000u) | ((word >> 6) & 0x01C001C0u), lift), scale);
-}
-
-__device__ __forceinline__ float activate(float value, int kind) {
-    if (kind == 1) return fmaxf(value, 0.0f);
-    if (kind == 2) return 0.5f * value * (1.0f + erff(value * 0.70710678f));
-    if (kind == 3) return value / (1.0f + __expf(-value));
-    return value;
 }
 
 struct Arguments {

@@ -136,6 +136,12 @@ def ceil_div(value: int, step: int) -> int:
     return -(-value // step)
 
 
+def share_tiles(columns: int, each: int, blocks: int) -> int:
+    """Blocks that share ``columns``, ``each`` tiles of 16 at a time: all ``blocks``, unless fewer are as fast."""
+    tiles = ceil_div(columns, 16)
+    return min(blocks, tiles) if tiles > blocks * (each - 1) else ceil_div(tiles, each)
+
+
 def next_power(value: int) -> int:
     """The smallest power of two that is not below ``value``."""
     return 1 << max(value - 1, 0).bit_length()

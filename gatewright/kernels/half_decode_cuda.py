@@ -1,7 +1,8 @@
 """Products of 1 to 16 rows with MXINT8, MXFP8 (E4M3), MXFP4 and NVFP4 weights through Hopper's fp16 tensor cores.
 
-See ``half_decode_cuda.cu``; :mod:`gatewright.kernels.integer_decode_cuda` serves one row in some formats, and
-:mod:`gatewright.kernels.decode_product_cuda` other depths and GPUs.
+See ``half_decode_cuda.cu``; :mod:`gatewright.kernels.integer_decode_cuda` and
+:mod:`gatewright.kernels.shared_decode_cuda` serve one or two rows, and :mod:`gatewright.kernels.decode_product_cuda`
+other depths and GPUs.
 """
 
 from __future__ import annotations

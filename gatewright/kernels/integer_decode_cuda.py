@@ -1,6 +1,6 @@
 """Products of one row with MXINT8, MXFP4 and NVFP4 weights through the int8 tensor cores, in CUDA C++ for Hopper.
 
-See ``integer_decode_cuda.cu``; :mod:`gatewright.kernels.half_decode_cuda` serves more rows, and is faster from two on.
+See ``integer_decode_cuda.cu``; :mod:`gatewright.kernels.half_decode_cuda` serves more rows.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from gatewright.kernels.autotune import tuned
 
 FORMATS = {"mxint8": 0, "mxfp4": 2, "nvfp4": 3}
 ACTIVATIONS = {"none": 0, "relu": 1, "gelu": 2, "silu": 3}
-# The kernel's instances by `shape`: 16-row groups and K groups of warps, and the depth of the queues.
-SHAPES = ((1, 8, 2), (1, 8, 3), (2, 4, 2), (2, 4, 3), (1, 4, 3), (2, 8, 2))
+# The kernel's instances by `shape`: 16-row groups and K groups of warps, the queues' depth, blocks to a processor.
+SHAPES = ((2, 4, 3, 2), (2, 8, 2, 2), (4, 4, 3, 1), (1, 8, 2, 4))
 SHARED_LIMIT = 227 * 1024
 CLUSTERS = (1, 2, 4, 8)
+FEWEST_COLUMNS = 16  # a tile of the tensor cores
 
 
 def chunk_of(form: str) -> int:
@@ -25,29 +26,29 @@ def chunk_of(form: str) -> int:
 
 
 def shared_bytes(depth: int, form: str, shape: int, splits: int) -> int:
-    """Shared memory of one block, as the kernel lays it out: queues or sums, scales, digits of x."""
-    row_groups, k_groups, ring = SHAPES[shape]
+    """Shared memory of one block, as the kernel lays it out: queues, sums, digits of x."""
+    row_groups, k_groups, ring, _ = SHAPES[shape]
     part = -(-(depth // chunk_of(form)) // splits) * chunk_of(form)
-    queues = row_groups * k_groups * ring * 2048
-    sums = k_groups * (16 * row_groups + 1) * 4 + 16
-    return max(queues, sums) + 16 * row_groups * (part // (16 if form == "nvfp4" else 32) + 36) + part // 32 * 68
+    queues = row_groups * k_groups * ring * (2304 if form == "nvfp4" else 2176)
+    sums = 2 * (k_groups * (16 * row_groups + 1) * 4 + 12)
+    return queues + sums + part // 32 * 68
 
 
 def candidates(depth: int, form: str) -> list[dict[str, int]]:
     """The instances and cluster sizes that fit this product, the usual best first."""
+    usual = 1 if form == "mxint8" else 0
     found = [
         {"shape": shape, "splits": splits}
         for shape in range(len(SHAPES))
         for splits in CLUSTERS
         if splits <= depth // chunk_of(form) and shared_bytes(depth, form, shape, splits) <= SHARED_LIMIT
     ]
-    target = 56 * 1024  # four blocks to a multiprocessor
-    return sorted(found, key=lambda each: max(0, shared_bytes(depth, form, each["shape"], each["splits"]) - target))
+    return sorted(found, key=lambda each: (each["splits"], each["shape"] != usual))
 
 
-def serves(x: Tensor, depth: int, form: str) -> bool:
+def serves(x: Tensor, columns: int, depth: int, form: str) -> bool:
     """Whether the CUDA kernel exists for this product and can be built here."""
-    fits = x.is_cuda and x.dtype == torch.bfloat16 and x.shape[0] == 1 and form in FORMATS
+    fits = x.is_cuda and x.dtype == torch.bfloat16 and x.shape[0] == 1 and columns >= FEWEST_COLUMNS and form in FORMATS
     if not (fits and depth > 0 and depth % chunk_of(form) == 0 and torch.cuda.get_device_capability(x.device)[0] == 9):
         return False
     return bool(candidates(depth, form)) and cuda_build.library("integer_decode_cuda") is not None
@@ -63,22 +64,24 @@ def launch_integer_decode(
     x, codes, scales = (device.aligned(each) for each in (x, codes, scales))
     bias = None if bias is None else device.aligned(bias.to(torch.bfloat16))
     out = torch.empty((1, columns), dtype=torch.bfloat16, device=x.device)
-    if columns == 0:
-        return out
+
+    def blocks(shape: int) -> int:
+        row_groups, _, _, together = SHAPES[shape]
+        return device.share_tiles(columns, row_groups, together * device.count_processors(x))
+
     options = candidates(depth, form)
     default = options[0]
     # Narrow layers split K further, so that every multiprocessor has work.
-    blocks = device.ceil_div(columns, 16 * SHAPES[default["shape"]][0])
     for config in options:
         if config["shape"] == default["shape"] and config["splits"] > default["splits"]:
-            if blocks * default["splits"] >= 2 * device.count_processors(x):
+            if blocks(default["shape"]) * default["splits"] >= 2 * device.count_processors(x) * 3 // 4:
                 break
             default = config
 
     def run(config: dict[str, int]) -> None:
         cuda_build.call(
             "integer_decode_cuda", "integer_decode_product", codes, scales, x, bias, out, columns, depth,
-            config["splits"], ACTIVATIONS[activation], FORMATS[form], config["shape"], early,
+            config["splits"], blocks(config["shape"]), ACTIVATIONS[activation], FORMATS[form], config["shape"], early,
         )  # fmt: skip
 
     tuned("integer_decode_cuda", (form, 1, columns, depth), x, default, options, run)

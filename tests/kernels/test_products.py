@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 import torch
 
 from gatewright.diagnostics import GatewrightError
-from gatewright.kernels import convert, integer_product, product
+from gatewright.kernels import convert, cuda_build, device, integer_product, product
 from gatewright.kernels.formats import FORMATS, block_format, dequantize_reference, pack
 
 SHAPES = [(1, 80, 256), (5, 33, 96), (7, 40, 640), (16, 64, 384), (33, 70, 128), (12, 37, 512)]
@@ -42,7 +43,7 @@ def test_block_linear_deeper_than_a_thread_block(name: str, where: str) -> None:
     assert error_of(product.block_linear(x, codes, scales, name), expected) < 5e-3
 
 
-@pytest.mark.parametrize("rows", [1, 9])  # few rows and more take different kernels
+@pytest.mark.parametrize("rows", [1, 2, 9])  # few rows and more take different kernels
 @pytest.mark.parametrize("name", ["mxint8", "mxfp8", "mxfp8_e5m2", "mxfp4", "nvfp4"])
 def test_every_weight_code_and_scale_reaches_the_product_exactly(name: str, rows: int, where: str) -> None:
     """Rows of x are unit vectors, so each output is one weight: all codes under all scales, NaN included."""
@@ -54,6 +55,9 @@ def test_every_weight_code_and_scale_reaches_the_product_exactly(name: str, rows
         codes[special] = 0
     packed = pack(codes, form).to(where)
     scales = torch.arange(256, dtype=torch.uint8)[:, None].expand(256, depth // form.size).contiguous().to(where)
+    # On a GPU, enough columns for the kernels that have work for every multiprocessor.
+    repeats = device.ceil_div(32 * device.count_processors(scales), 256)
+    packed, scales = packed.repeat(repeats, 1), scales.repeat(repeats, 1)
     weights = dequantize_reference(packed.cpu(), scales.cpu(), form, torch.bfloat16)
     row_is_nan = weights.isnan().any(1)
     number = weights.isfinite().all(1)  # an infinite weight times zero is NaN
@@ -69,6 +73,44 @@ def test_every_weight_code_and_scale_reaches_the_product_exactly(name: str, rows
             check = number & ((wanted.float().abs() >= 2.0**-126) | (wanted == 0))
             assert torch.equal(found[check].float(), wanted[check].float())
             assert found[row_is_nan].isnan().all()
+
+
+@pytest.mark.parametrize("name", ["mxint8", "mxfp8", "mxfp4", "nvfp4"])
+def test_rows_are_shared_by_every_multiprocessor(name: str, where: str) -> None:
+    """Columns that fill no whole number of tiles on each multiprocessor; every count of rows that has a kernel."""
+    columns = 32 * device.count_processors(torch.empty(0, device=where)) + 23
+    codes, scales = convert.quantize(torch.randn(columns, 512, device=where) * 0.1, name)
+    for rows in (1, 2, 3, 16):
+        x = torch.randn(rows, 512, device=where).bfloat16()
+        expected = product.reference_linear(x, codes, scales, block_format(name).name, None, "none")
+        found = product.block_linear(x, codes, scales, name)
+        assert error_of(found, expected) < 5e-3
+        assert error_of(found[:, -40:], expected[:, -40:]) < 1e-2
+
+
+def test_blocks_that_share_columns() -> None:
+    """All of them where each has almost a full turn, else as few as keep their turns full."""
+    assert device.share_tiles(8192, 2, 264) == 264
+    assert device.share_tiles(4096, 2, 264) == 128
+    assert device.share_tiles(8192, 4, 132) == 132
+    assert device.share_tiles(100000, 4, 132) == 132
+    assert device.share_tiles(16, 1, 132) == 1
+
+
+def test_a_library_depends_on_the_files_that_it_includes(tmp_path: Path) -> None:
+    (tmp_path / "kernel.cu").write_text('#include <cstdint>\n#include "first.h"\n')
+    (tmp_path / "first.h").write_text('#include "second.h"\n')
+    (tmp_path / "second.h").write_text("int before;\n")
+    before = cuda_build.text_with_includes(tmp_path / "kernel.cu")
+    (tmp_path / "second.h").write_text("int after;\n")
+    assert cuda_build.text_with_includes(tmp_path / "kernel.cu") != before
+    every = [
+        cuda_build.text_with_includes(path)
+        for path in Path(product.__file__).parent.glob("*decode*_cuda.cu")
+        if path.name != "attention_decode_cuda.cu"
+    ]
+    assert len(every) == 4
+    assert all("struct Queue" in each for each in every)
 
 
 @pytest.mark.parametrize("activation", product.ACTIVATIONS)
