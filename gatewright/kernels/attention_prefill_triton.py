@@ -20,9 +20,9 @@ from gatewright.kernels.device_code import exponential2, round_to, to_float32
 
 @triton.jit
 def multiply(left, right, total, NATIVE: tl.constexpr):
-    """left . right + total; the interpreter multiplies in float32."""
+    """left . right + total; float32 in three products of its parts, the interpreter in one."""
     if NATIVE:
-        return tl.dot(left, right, total)
+        return tl.dot(left, right, total, input_precision="tf32x3" if left.dtype == tl.float32 else "tf32")
     return tl.dot(to_float32(left, NATIVE), to_float32(right, NATIVE), total, input_precision="ieee")
 
 
@@ -195,7 +195,7 @@ def launch_attention_prefill(query: Tensor, keys: Tensor, values: Tensor, causal
     # Three stages of 256-deep keys and values exceed a multiprocessor's shared memory.
     default = {"BM": 128, "BN": 64, "num_warps": 8, "num_stages": 3 if depth <= 128 else 2}
     if query.dtype == torch.float32 or not device.native():
-        default = {"BM": 64, "BN": 32, "num_warps": 4, "num_stages": 2}
+        default = {"BM": 64 if depth <= 128 else 32, "BN": 32, "num_warps": 4, "num_stages": 2}
         options = [default]
     else:
         options = [
