@@ -125,8 +125,6 @@ SEEDS: dict[str, dict[str, Any]] = {
     "rows|2|16384|torch.bfloat16|torch.bfloat16||8192": {"TURNS": 1, "num_warps": 16},
     "rows|2|4096|torch.bfloat16|torch.bfloat16||8192": {"TURNS": 1, "maxnreg": 64, "num_warps": 4},
     "rows|2|4096|torch.bfloat16|torch.int8|mxint8|8192": {"TURNS": 1, "num_warps": 4},
-    "rows_cuda|0|16384|8192": {"shape": 6},
     "rows_cuda|1|16384|8192": {"shape": 6},
     "rows_cuda|2|16384|8192": {"shape": 5},
-    "rows_cuda|2|4096|8192": {"shape": 3},
 }
