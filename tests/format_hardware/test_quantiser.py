@@ -68,6 +68,7 @@ def test_quantiser_of_zeros_alone(name: str) -> None:
     ("formats", "code"),
     [
         ({"input": "mxint8<16>", "weight": "fixed<8,6>"}, "GW0380"),
+        ({"input": "fixed<8,4>", "weight": "mxint8<16>"}, "GW0380"),
         ({"input": "mxint8<8>", "weight": "mxfp4<4>"}, "GW0382"),
         ({"input": "block<e2m1,e8m0,2x8>", "weight": "fixed<8,6>"}, "GW0381"),
         ({"input": "mxint8<8>", "weight": "fixed<8,6>", "accumulator": "e4m3"}, "GW0388"),
