@@ -60,9 +60,6 @@ class BlockOperator(Operator, abc.ABC):
         left, right = operands[:2]
         if self.accumulation is None or isinstance(left, ScaledWeights) or isinstance(right, ScaledWeights):
             raise refused_blocks(self, "a scaled format and a block format do not meet in one product")
-        for each in (left, right):
-            if isinstance(each, BlockValue) and each.shape[each.axis] % each.format.sizes[-1]:
-                raise partial_blocks(each.format, each.elements.name, each.shape[each.axis])
         return self.block_product(builder, left, right)
 
     def with_bias(self, builder: Builder, total: Value, *bias: Value) -> Value:
@@ -133,7 +130,18 @@ def factor(builder: Builder, names: str, value: Value | BlockValue, size: int, a
                 note=f"the operand is {list(value.shape)}; elements of one block must be added with one another",
                 help=f"cast it with axis={axis}, directly before the product",
             )
+        if value.shape[axis] % size:
+            raise partial_blocks(value.format, value.elements.name, value.shape[axis])
         return Factor(listed, value.elements, _reshaped(builder, value.scales, value.scales.shape[:-1]))
+    length = value.shape[axis]
+    if length % size:
+        dividing = max(each for each in range(1, size + 1) if length % each == 0)
+        raise error(
+            "GW0380",
+            f"blocks of {size} do not fill the {length} elements of {value.name} that one result sums",
+            note="both sides of a product are cut at the same elements, and hardware sends whole blocks",
+            help=f"choose a block size that divides {length}, such as {dividing}, or a scalar format for both sides",
+        )
     moved = with_axis_last(builder, value, axis)
     blocks = (*moved.shape[:-1], moved.shape[-1] // size, size)
     return Factor(listed, _reshaped(builder, moved, blocks), None)

@@ -126,13 +126,32 @@ def parse_format(name: str) -> Format:
         "GW0202",
         f'there is no number format "{name}"',
         note=f"known: {', '.join(sorted(_EXAMPLES))}",
-        help=_suggestion(tidy, known_names(), fallback=head),
+        help=_called_here(tidy) or _suggestion(tidy, known_names(), fallback=head),
     )
 
 
 def known_names() -> list[str]:
     """Names that `parse_format` accepts as they stand, with an example for each parameterised family."""
     return sorted(_EXAMPLES)
+
+
+_ELSEWHERE = {
+    "half": "float16", "fp16": "float16", "bf16": "bfloat16", "float": "float32", "single": "float32",
+    "fp32": "float32", "fp8": "e4m3", "float8": "e4m3", "fp8_e4m3": "e4m3", "float8_e4m3fn": "e4m3",
+    "fp8_e5m2": "e5m2", "float8_e5m2": "e5m2", "fp6": "e3m2", "fp6_e3m2": "e3m2", "fp6_e2m3": "e2m3", "fp4": "e2m1",
+    "fp4_e2m1": "e2m1", "float4_e2m1fn": "e2m1", "float8_e8m0fnu": "e8m0", "bool": "binary01",
+}  # fmt: skip
+"""What other libraries call some formats."""
+_WHOLE = re.compile(r"(u?)int(\d+)")
+
+
+def _called_here(name: str) -> str:
+    """The suggestion for a name that another library uses; empty for others."""
+    whole = _WHOLE.fullmatch(name)
+    if whole is not None and int(whole[2]):
+        known = f"{whole[1]}fixed<{whole[2]},0>"
+        return f'did you mean "{known}", whole numbers, or "{whole[1]}fixed<{whole[2]},auto>"?'
+    return f'did you mean "{_ELSEWHERE[name]}"?' if name in _ELSEWHERE else ""
 
 
 def _suggestion(word: str, known: Iterable[str], fallback: str | None = None) -> str:
