@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -117,16 +118,32 @@ def specials(form: ScalarFormat) -> tuple[str, str, str]:
     return shown(np.nan, Overflow.SATURATE), shown(np.inf, Overflow.SATURATE), beyond
 
 
-def hardware() -> dict[str, float]:
-    """LUT (and DSP, where the name says so) per multiply-accumulate by format, from the benchmarks' results."""
-    found: dict[str, float] = {}
+def measured(head: str) -> dict[str, dict[str, Any]]:
+    """The rows of the benchmarks' results that are called ``head`` and a format, by format."""
+    found: dict[str, dict[str, Any]] = {}
     for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
         for benchmark in json.loads(path.read_text()).values():
             for row in benchmark.get("rows", []) if isinstance(benchmark, dict) else []:
-                head, _, name = row["name"].partition("multiply-accumulate ")
-                if not head and name:
-                    found[name] = row["measured"]
+                if row["name"].startswith(head):
+                    found[row["name"].removeprefix(head)] = row
     return found
+
+
+def hardware() -> dict[str, float]:
+    """LUT (and DSP, where the name says so) per multiply-accumulate by format, from the benchmarks' results."""
+    return {name: row["measured"] for name, row in measured("multiply-accumulate ").items()}
+
+
+def speed_table() -> str:
+    """Quantising and dequantising on one CPU thread, ours and other libraries', from the benchmarks' results."""
+    rows = measured("quantise and dequantise ")
+    others = sorted({peer for row in rows.values() for peer in row["peers"]})
+    lines = [
+        [f"`{name.removesuffix(', one thread')}`", f"{row['measured']:.0f}"]
+        + [f"{row['peers'][peer]:.0f}" if peer in row["peers"] else "-" for peer in others]
+        for name, row in rows.items()
+    ]
+    return table(["format", "Gatewright", *others], lines)
 
 
 def costs(name: str, cost: dict[str, float]) -> tuple[str, str]:
@@ -259,6 +276,7 @@ def page() -> dict[str, str]:
         ("{{scalars}}", scalar_table(figures)),
         ("{{groups}}", group_table(figures)),
         ("{{specials}}", specials_table()),
+        ("{{speed}}", speed_table()),
     ):
         text = text.replace(mark, part)
     return {"formats.md": text, **plots(figures)}
