@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -119,7 +120,9 @@ def torch_type(form: ScalarFormat) -> torch.dtype | None:
 
 
 def to_torch(packed: PackedTensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Elements and scales as tensors of PyTorch's small types; uint8 bytes [*] where it has none.
+    """Elements and scales as tensors of PyTorch's small types; packed bytes, uint8 [*], where it has none.
+
+    `from_torch` takes both back; bytes need the tensor's shape, which they do not carry.
 
     Two four-bit elements share one of float4_e2m1fn_x2, so the last axis halves (GW0220 if it is odd).
     """
@@ -150,38 +153,65 @@ def _viewed(data: Bytes, form: ScalarFormat, shape: tuple[int, ...]) -> torch.Te
 
 
 def from_torch(
-    form: Format, elements: torch.Tensor, scales: torch.Tensor | None = None, axis: Axes | None = None
+    form: Format,
+    elements: torch.Tensor,
+    scales: torch.Tensor | None = None,
+    axis: Axes | None = None,
+    shape: tuple[int, ...] | None = None,
 ) -> PackedTensor:
-    """The inverse of `to_torch` for PyTorch's small types. GW0221 if the types do not fit the format."""
-    data, shape = _raw(elements, stored_element(form))
+    """The inverse of `to_torch`: PyTorch's small types, or packed bytes (uint8 [*]) of a tensor of `shape`.
+
+    GW0221 if the types do not fit the format, or if bytes come without a shape; GW0219 if the sizes do not agree.
+    """
+    element = stored_element(form)
+    data, found = _raw(elements, element, shape)
+    if shape is not None and found != tuple(shape):
+        raise error(
+            "GW0219",
+            f"{form}: these elements have shape {found}, not {tuple(shape)}",
+            help="leave the shape out: tensors of PyTorch's small types carry their own",
+        )
     if not isinstance(form, GroupFormat):
-        return PackedTensor(form, shape, data)
-    wanted = scales_shape(form, shape, axis)
-    given = None if scales is None else _raw(scales, form.scale)
+        return PackedTensor(form, found, data)
+    wanted = scales_shape(form, found, axis)
+    given = None if scales is None else _raw(scales, form.scale, wanted)
     if given is None or given[1] != wanted:
         raise error(
             "GW0213",
-            f"{form}: elements of shape {shape} need scales of shape {wanted}",
+            f"{form}: elements of shape {found} need scales of shape {wanted}",
             note="no scales were passed" if given is None else f"their shape is {given[1]}",
             help="pass the scales, and the axis that they belong to",
         )
-    return PackedTensor(form, shape, data, given[0], axis)
+    return PackedTensor(form, found, data, given[0], axis)
 
 
-def _raw(tensor: torch.Tensor, form: ScalarFormat) -> tuple[Bytes, tuple[int, ...]]:
+def _raw(tensor: torch.Tensor, form: ScalarFormat, shape: tuple[int, ...] | None) -> tuple[Bytes, tuple[int, ...]]:
+    """The bytes of a tensor and the shape of its codes, which is `shape` where it holds bytes."""
     import torch
 
     dtype = torch_type(form)
-    if dtype is None or tensor.dtype != dtype:
+    packed = tensor.dtype == torch.uint8 and tensor.ndim == 1 and shape is not None
+    if not packed and (dtype is None or tensor.dtype != dtype):
         raise error(
             "GW0221",
-            f"a tensor of {tensor.dtype} does not hold codes of {form}",
+            f"a tensor of {tensor.dtype} and shape {tuple(tensor.shape)} does not hold codes of {form}",
             note=f"its type in PyTorch is {dtype}" if dtype else f"PyTorch has no type for {form}",
-            help="use gw.format(...).encode for the codes of real numbers",
+            help="pass packed bytes (uint8, one axis) with shape=..., the shape of the unpacked tensor, "
+            "or use gw.format(...).pack for real numbers",
         )
     data = tensor.detach().cpu().contiguous().view(torch.uint8).reshape(-1).numpy().copy()
-    shape = tuple(tensor.shape)
-    return data, (*shape[:-1], 2 * shape[-1]) if form.width == 4 else shape
+    if packed and shape is not None:
+        expected = -(-prod(shape) * form.width // 8)
+        if data.size != expected:
+            raise error(
+                "GW0219",
+                f"{form}: a tensor of shape {tuple(shape)} takes {expected} bytes, not {data.size}",
+                note=f"{prod(shape)} elements of {form.width} bits, without a spare bit between them",
+                help="pass the shape that the tensor had before it was packed",
+            )
+        return data, tuple(shape)
+    found = tuple(tensor.shape)
+    return data, (*found[:-1], 2 * found[-1]) if form.width == 4 else found
 
 
 # safetensors ------------------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ __device__ __forceinline__ uint32_t largest_magnitude(const uint4& v) {
 
 // None, ReLU, GELU, SiLU.
 __device__ __forceinline__ float activate(float value, int kind) {
-    if (kind == 1) return fmaxf(value, 0.0f);
+    if (kind == 1) return value < 0.0f ? 0.0f : value;  // fmaxf would lose NaN
     if (kind == 2) return 0.5f * value * (1.0f + erff(value * 0.70710678f));
     if (kind == 3) return value / (1.0f + __expf(-value));
     return value;

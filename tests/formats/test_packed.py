@@ -115,6 +115,25 @@ def test_pytorch_types_hold_the_same_bits(name: str) -> None:
         assert torch.equal(values.to(torch.float8_e4m3fn).view(torch.uint8), elements.view(torch.uint8))
 
 
+@pytest.mark.parametrize("name", [*SCALARS, *GROUPS, "mxint4", "block<log<5>,e8m0,16>"])
+def test_every_format_comes_back_from_pytorch(name: str) -> None:
+    values = np.random.default_rng(2).standard_normal((6, 40)).astype(np.float32)
+    axis = (0, 1) if name == "mxfp4<4x8>" else 1
+    packed = gw.format(name, axis=axis).pack(values)
+    elements, scales = to_torch(packed)
+    again = from_torch(packed.form, elements, scales, packed.axis, packed.shape)
+    assert again.shape == packed.shape and np.array_equal(again.elements, packed.elements)
+    assert np.array_equal(again.decode(), packed.decode())
+    with pytest.raises(GatewrightError, match="GW0219"):
+        from_torch(packed.form, elements, scales, packed.axis, (*packed.shape, 2))
+
+
+def test_bytes_come_back_where_a_pytorch_type_exists() -> None:
+    packed = gw.format("e2m1").pack(np.asarray([1.0, -0.5, 6.0]))  # odd: no form in float4_e2m1fn_x2
+    again = from_torch(packed.form, torch.from_numpy(packed.elements), shape=(3,))
+    assert again.decode().tolist() == [1.0, -0.5, 6.0]
+
+
 def test_handles_take_tensors_and_arrays() -> None:
     values = torch.randn(3, 33)
     for name in ("e4m3", "fixed<8,4> half_up wrap", "mxint8", "ternary<mean>", "binary01", "residual<2>"):
@@ -146,6 +165,8 @@ def test_errors(tmp_path: Path) -> None:
         to_torch(gw.format("e2m1").pack(np.zeros(3)))
     with pytest.raises(GatewrightError, match="GW0221"):
         from_torch(parse_format("e4m3"), torch.zeros(3))
+    with pytest.raises(GatewrightError, match=r"(?s)GW0221.*shape="):
+        from_torch(parse_format("e3m2"), torch.zeros(3, dtype=torch.uint8))
     with pytest.raises(GatewrightError, match="GW0223"):
         gw.format("e4m3").unpack(gw.format("e5m2").pack(np.zeros(3)))
     with pytest.raises(GatewrightError, match="GW0217"):

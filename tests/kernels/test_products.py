@@ -114,7 +114,7 @@ def test_a_library_depends_on_the_files_that_it_includes(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("activation", product.ACTIVATIONS)
-@pytest.mark.parametrize("rows", [20, 70])
+@pytest.mark.parametrize("rows", [1, 20, 70])
 def test_a_nan_passes_every_activation(rows: int, activation: str, where: str) -> None:
     codes, scales = convert.quantize(torch.randn(40, 64, device=where), "mxint8")
     scales[3, 1] = 255  # NaN

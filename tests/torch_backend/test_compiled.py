@@ -113,6 +113,16 @@ def test_formats_in_a_whole_graph(name: str, where: str) -> None:
     assert same(*gradients)
 
 
+@pytest.mark.parametrize("name", ["ternary<mean>", "binary<channel>", "residual<2>", "e4m3", "fixed<8,4>"])
+@pytest.mark.parametrize("shape", [(), (0,), (5,), (2, 3, 4)])
+def test_a_bare_format_is_compiled_for_any_shape(name: str, shape: tuple[int, ...]) -> None:
+    """A single number too, such as the slope of a PReLU: no element of a tensor is read while tracing."""
+    form, x = gw.format(name), torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    for method in (form.quantize, form.encode, form.fake_quantize):
+        found, expected = torch.compile(method, backend="aot_eager", fullgraph=True)(x), method(x)
+        assert same(*((each if isinstance(each, tuple) else (each,)) for each in (found, expected)))
+
+
 class Network(nn.Module):
     """A convolution over 32 channels, and linear layers."""
 

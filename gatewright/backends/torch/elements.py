@@ -422,5 +422,8 @@ def values_of(codes: Tensor, form: ScalarFormat) -> Tensor:
     if isinstance(form, Fixed):
         return codes.double() * 2.0**-form.fraction_bits
     if form.width <= 16:
-        return getattr(_TABLES, _table_of(str(form), codes.device))[codes.to(torch.int64) & ((1 << form.width) - 1)]
+        index = codes.to(torch.int64) & ((1 << form.width) - 1)
+        # Indexing with a tensor of no axes would read its number, which torch.compile cannot.
+        values = getattr(_TABLES, _table_of(str(form), codes.device))[index.reshape(-1) if index.ndim == 0 else index]
+        return values.reshape(codes.shape)
     return torch.from_numpy(form.decode(codes.cpu().numpy())).to(codes.device)
