@@ -13,7 +13,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from gatewright.backends.triton import convert, load, maps, pads, products, rows, sums
+from gatewright.backends.triton import convert, load, maps, pads, products, prologues, rows, sums
 from gatewright.backends.triton.access import KernelSource
 from gatewright.backends.triton.program import Program
 from gatewright.ir.graph import Graph
@@ -58,12 +58,14 @@ def graphs() -> list[tuple[Graph, int]]:
     """Operators' samples, and the products and rows of the tests, with a batch."""
     from tests.conformance.cases import all_cases, sampled_operators
     from tests.triton_backend.test_products import CASES, CASTS, cast_graph, product_graph
+    from tests.triton_backend.test_prologues import FUNCTIONS, LAYOUTS, prologue_graph
     from tests.triton_backend.test_rows import softmax_graph
 
     found = [(case.integers, 6) for operator in sampled_operators() for case in all_cases(operator)[:2]]
     found += [(product_graph(*case), 40) for case in CASES.values()]
     found += [(product_graph("h q d, h k d -> h q k", (2, 5, 17), (2, 7, 17), ("ufixed<8,8>", "fixed<8,4>"), False), 4)]
     found += [(cast_graph(*case), 9) for case in CASTS.values()]
+    found += [(prologue_graph(a, b, seed), 5) for seed, a in enumerate(LAYOUTS) for b in FUNCTIONS]
     found += [(softmax_graph(shape), 5) for shape in ((5,), (2, 2048))]
     return found
 
@@ -73,6 +75,7 @@ def main() -> int:
     for module in (convert, load, maps, pads, products, rows, sums):
         module.launch = compile_only
     device.uses_kernel = lambda value: True
+    prologues.costs_less = lambda *_: True
     step = int(sys.argv[1]) if len(sys.argv) > 1 else 1
     for graph, batch in graphs()[::step]:
         codes = [torch.zeros((batch, *value.shape), dtype=torch.int8) for value in graph.inputs]

@@ -87,6 +87,11 @@ class Operand:
             terms.append(f"({text} << {each.shift})" if each.shift else text)
         return " + ".join(terms)
 
+    def raw(self, coordinates: Sequence[str], mask: str, fill: int) -> str:
+        """The text that loads a single access in the type in which it lies."""
+        (access,) = self.accesses
+        return f"tl.load({access.parameter} + {offset_text(coordinates, access.strides)}, mask={mask}, other={fill})"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KernelSource:

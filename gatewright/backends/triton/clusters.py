@@ -1,6 +1,7 @@
 """Which nodes of an integer graph run as one kernel.
 
-Reductions along the last axis take in the maps around them, and a product the map that alone reads it.
+Reductions along the last axis take in the maps around them, a product the map that alone reads it and, where that
+costs less (``prologues.py``), the map before it.
 A node joins only where no other group would have to run both before and after the enlarged one.
 """
 
@@ -10,9 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gatewright.backends.triton.expressions import is_narrow
+from gatewright.backends.triton.prologues import find_prologue
 from gatewright.backends.triton.rows import LONGEST
 from gatewright.ir.graph import Graph, Node
 from gatewright.ir.intervals import fits_int64
+from gatewright.ir.ops.constant import Constant
 from gatewright.ir.ops.contract import Contract
 from gatewright.ir.ops.map import Map
 from gatewright.ir.ops.reduce import Reduce
@@ -51,11 +54,20 @@ def group_nodes(graph: Graph) -> list[Group]:
     owner: dict[Value, Group] = {}
     groups: list[Group] = []
     users = graph.users()
+    producers = graph.producer()
+    constants = {value for value, node in producers.items() if isinstance(node.op, Constant)}
     for node in graph.nodes:
         needs = {owner[value] for value in node.inputs if value in owner}
         home = next((each for each in _candidates(node, graph, users, owner) if _may_join(each, needs)), None)
         if home is None:
             home = Group([node], None, needs)
+            if isinstance(node.op, Contract):
+                for side in (0, 1):
+                    chain = find_prologue(node, side, producers, users, constants, graph.outputs)
+                    if all(owner[each.output].nodes == [each] for each in chain):
+                        _take_in(home, [owner[each.output] for each in chain], groups)
+                for each in home.nodes:
+                    owner[each.output] = home
             groups.append(home)
             if _is_row_reduction(node):
                 home.shape = node.inputs[0].shape
@@ -81,8 +93,8 @@ def _candidates(node: Node, graph: Graph, users: dict[Value, list[Node]], owner:
             rows = group.shape
             if rows is not None and node.output.shape in (rows, (*rows[:-1], 1)):
                 found.append(group)
-            alone = group.nodes == [first] and users[value] == [node] and value not in graph.outputs
-            if isinstance(first.op, Contract) and alone and node.output.shape == value.shape:
+            alone = isinstance(group.nodes[-1].op, Contract) and users[value] == [node] and value not in graph.outputs
+            if alone and node.output.shape == value.shape:
                 found.append(group)
         elif _is_row_reduction(node):
             lone_map = group.nodes == [first] and isinstance(first.op, Map) and is_narrow(first.op.expression)
@@ -93,6 +105,14 @@ def _candidates(node: Node, graph: Graph, users: dict[Value, list[Node]], owner:
         beside = [owner[user.output] for user in users[value] if user.output in owner]
         found += [group for group in beside if group.shape == value.shape and group not in found]
     return found
+
+
+def _take_in(home: Group, before: Sequence[Group], groups: list[Group]) -> None:
+    """Join groups that nothing but ``home`` needs, ahead of its nodes."""
+    home.nodes[:0] = [node for each in before for node in each.nodes]
+    home.needs = home.needs.union(*(each.needs for each in before)) - set(before)
+    for each in before:
+        groups.remove(each)
 
 
 def _is_row_reduction(node: Node) -> bool:

@@ -1,4 +1,4 @@
-"""A contraction and the map behind it: which way computes it exactly and fastest.
+"""A contraction, the maps before it and the map behind it: which way computes it exactly and fastest.
 
 - A large product of int8 with a constant, cast: :func:`gatewright.kernels.integer_product.integer_linear`.
 - Any other large product with a constant: the library's int8 product, operands in int8 digits; the map reads its sums.
@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gatewright.backends.torch.emulate import contract
 from gatewright.backends.triton.access import Held, KernelSource
+from gatewright.backends.triton.factors import Factor, Prologue
 from gatewright.backends.triton.maps import MapKernel
 from gatewright.backends.triton.matrices import (
     MOST_PRODUCTS,
@@ -31,8 +32,9 @@ from gatewright.backends.triton.matrices import (
     restore,
 )
 from gatewright.backends.triton.products import LONGEST, ProductKernel, Roles, offset_for
+from gatewright.backends.triton.prologues import printed_form
 from gatewright.backends.triton.requantise import Requantisation, requantisation
-from gatewright.backends.triton.sums import SumKernel, sums_fit
+from gatewright.backends.triton.sums import SumKernel
 from gatewright.ir.decoding import decoded_integers, decoded_interval, integer_table
 from gatewright.ir.expressions import Expression, ExpressionBuilder
 from gatewright.ir.formats import ScalarFormat
@@ -55,17 +57,19 @@ FILLING = 1 << 21
 
 
 class Contraction:
-    """One ``contract`` node and, where one map alone reads it, that map."""
+    """One ``contract`` node, prologues of its operands, and the map that alone reads it; ``nodes`` in order."""
 
-    def __init__(self, node: Node, follower: Node | None, constants: Mapping[Value, IntegerArray]) -> None:
+    def __init__(self, nodes: Sequence[Node], constants: Mapping[Value, IntegerArray]) -> None:
+        (node,) = (each for each in nodes if isinstance(each.op, Contract))
         op = node.op
         assert isinstance(op, Contract)
+        follower = nodes[-1] if nodes[-1] is not node else None
         self.node, self.op, self.follower = node, op, follower
         self.output = follower.output if follower else node.output
-        self.others = tuple(value for value in follower.inputs if value != node.output) if follower else ()
         self.streams = tuple(value not in constants for value in node.inputs)
         self.bounds = tuple(decoded_interval(value.format, value.interval) for value in node.inputs)
         self.roles = Roles.of(op.indices, *self.streams)
+        self.prologues = _prologues(nodes, node)
         self._digits: dict[torch.device, Digits] = {}
         self._bias: dict[torch.device, Tensor] = {}
         name = self.output.name
@@ -80,24 +84,18 @@ class Contraction:
         self.cast = self._cast(expression, position, constants)
 
     def _product(self, name: str, expression: Expression, position: int) -> ProductKernel | SumKernel | None:
-        left, right = self.bounds
-        if self.roles is not None and self.roles.both and self._serves_once() and sums_fit(left, right, self.depth):
-            return SumKernel(name, self.roles, (left, right), expression, position)
-        fits = offset_for(left) is not None and offset_for(right) is not None and self.depth <= LONGEST
-        if self.roles is None or not fits or self.node.output.interval.magnitude >= 1 << 31:
+        form = printed_form(self.node, self.streams)
+        if form is None or self.roles is None:
             return None
-        return ProductKernel(name, self.roles, (left, right), expression, position)
+        left, right = (
+            Factor(side, bound, prologue.expression if prologue else None)
+            for side, bound, prologue in zip(("left", "right"), self.bounds, self.prologues, strict=True)
+        )
+        kernel = SumKernel if form == "sum" else ProductKernel
+        return kernel(name, self.roles, (left, right), expression, position)
 
     def _sizes(self) -> dict[str, int]:
         return dict(self.op.indices.sizes(self.node.inputs[0].shape, self.node.inputs[1].shape))
-
-    def _serves_once(self) -> bool:
-        """Whether no element of one of the operands counts in two results of a sample."""
-        roles, sizes = self.roles, self._sizes()
-        assert roles is not None
-        return any(
-            "*" not in free and math.prod(sizes[name] for name in free) == 1 for free in (roles.rows, roles.columns)
-        )
 
     def _cast(
         self, expression: Expression, position: int, constants: Mapping[Value, IntegerArray]
@@ -141,27 +139,43 @@ class Contraction:
             own["call"] = KernelSource(
                 "integer_linear", f"# %{self.output.name}: integer_linear(x, w, bias, {text})\n", ()
             )
-        return {**own, **{("map", key): source for key, source in self.map.sources.items()}}
+        before = {
+            (side, key): source
+            for side, each in enumerate(self.prologues) if each is not None
+            for key, source in each.map.sources.items()
+        }  # fmt: skip
+        return {**before, **own, **{("map", key): source for key, source in self.map.sources.items()}}
 
-    def __call__(self, left: Tensor, right: Tensor, others: Mapping[Value, Held], batch: int) -> Held:
-        """The codes behind the map; ``others`` are its operands beside the sum."""
-        left, right = (_integers(each, form) for each, form in zip((left, right), (self.op.left, self.op.right),
-                                                                   strict=True))  # fmt: skip
+    def __call__(self, held: Mapping[Value, Held], batch: int) -> Held:
+        """The codes behind the map; ``held`` has what the nodes read, each side without prologue as one tensor."""
+        formats = (self.op.left, self.op.right)
+        sides = list(zip(self.node.inputs, self.prologues, formats, strict=True))
+        # A prologue's result, at first without codes.
+        left, right = (
+            prologue.layout(batch) if prologue else _integers(held[value].first, format)
+            for value, prologue, format in sides
+        )
         if self._uses_library(left, right):
+            left, right = (
+                prologue.result(held, batch) if prologue else each
+                for (_, prologue, _), each in zip(sides, (left, right), strict=True)
+            )
             if self.cast is not None and batch * math.prod(self.node.output.shape) >= FILLING:
                 return self._by_kernel(left, right, self.cast)
-            return self._mapped(self._by_library(left, right), others, batch)
+            return self._mapped(self._by_library(left, right), held, batch)
         if self.product is not None and self.roles is not None:
-            operands = self._operands(None, others)
-            a = left if self.streams[0] else left[0]
-            b = right if self.streams[1] else right[0]
+            operands = self._operands(None, held)
+            a, b = (
+                prologue.operands(held, batch) if prologue else [Held((each if stream else each[0],))]
+                for prologue, each, stream in zip(self.prologues, (left, right), self.streams, strict=True)
+            )
             return Held((self.product(a, b, operands, batch, self.node.output.shape),))
         total = left.new_empty((batch, *self.node.output.shape), dtype=torch.int64)
         if not left.is_meta:
             device.record("float product", left)
             with _full_precision():
                 total = contract(self.op.indices, left.long(), right.long(), (self.bounds[0], self.bounds[1]))
-        return self._mapped(Held((total,)), others, batch)
+        return self._mapped(Held((total,)), held, batch)
 
     # ---- the library -----------------------------------------------------------------------
     def _uses_library(self, left: Tensor, right: Tensor) -> bool:
@@ -230,6 +244,22 @@ class Contraction:
         if self.follower is None:
             return total
         return Held((self.map(self._operands(total, others), batch, self.follower.output.shape),))
+
+
+def _prologues(nodes: Sequence[Node], node: Node) -> tuple[Prologue | None, Prologue | None]:
+    """The maps among ``nodes`` that make the operands of the contraction ``node``."""
+    makers = {each.output: each for each in nodes}
+
+    def before(value: Value) -> Prologue | None:
+        chain: list[Node] = []
+        while value in makers:
+            chain.insert(0, makers[value])
+            if isinstance(chain[0].op, Map):
+                return Prologue(chain)
+            value = chain[0].inputs[0]
+        return None
+
+    return before(node.inputs[0]), before(node.inputs[1])
 
 
 def _integers(codes: Tensor, format: ScalarFormat | None) -> Tensor:

@@ -163,6 +163,17 @@ def is_narrow(expression: Expression) -> bool:
     return True
 
 
+@lru_cache(maxsize=4096)
+def operands_read(expression: Expression) -> tuple[tuple[int, Interval], ...]:
+    """The position and interval of every operand that the expression reads."""
+    uses = expression.uses()
+    return tuple(
+        (int(node.attributes[0]), node.interval)
+        for index, node in enumerate(expression.nodes)
+        if node.op == "input" and uses[index]
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Printed:
     """Statements, the text of the result, its register type, and the tables as (name, entries)."""

@@ -20,7 +20,7 @@ from gatewright.backends.triton.access import (
     is_far,
     triton_type,
 )
-from gatewright.backends.triton.expressions import print_expression, storage_type
+from gatewright.backends.triton.expressions import operands_read, print_expression, storage_type
 from gatewright.backends.triton.load import launch
 from gatewright.backends.triton.tiles import run_tuned
 from gatewright.ir.expressions import Expression, ExpressionBuilder
@@ -40,12 +40,9 @@ class MapKernel:
         self.name = name
         self.expression = expression
         self.stored = storage_type(expression.interval)
-        read = {node.attributes[0]: node.interval for node in expression.nodes if node.op == "input"}
-        uses = expression.uses()
-        self.read: list[int] = [
-            node.attributes[0] for index, node in enumerate(expression.nodes) if node.op == "input" and uses[index]
-        ]
-        self.intervals = [read[index] for index in self.read]
+        read = operands_read(expression)
+        self.read = [index for index, _ in read]
+        self.intervals = [interval for _, interval in read]
         self.sources: dict[Any, KernelSource] = {}
 
     def __call__(self, operands: Sequence[Held], batch: int, shape: Sequence[int]) -> Tensor:

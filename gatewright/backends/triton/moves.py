@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from gatewright.backends.triton.expressions import storage_type
 from gatewright.ir.graph import Node
 from gatewright.ir.intervals import fits_int64
+from gatewright.ir.operator import Operator
 from gatewright.ir.ops.concat import Concat
 from gatewright.ir.ops.pad import Pad
 from gatewright.ir.ops.permute import Permute
@@ -30,12 +32,8 @@ def move(node: Node, tensors: list[Tensor], batch: int) -> Tensor:
     op, first = node.op, tensors[0]
     stored = storage_type(node.output.interval)
     match op:
-        case Reshape():
-            return first.reshape(first.shape[0], *op.shape)
-        case Permute():
-            return first.permute(0, *(axis + 1 for axis in op.order))
-        case Slice():
-            return first[(*(slice(None),) * (op.axis + 1), slice(op.start, op.stop, op.step))]
+        case Reshape() | Permute() | Slice():
+            return seen_through([node], first)
         case Concat():
             return torch.cat([each.expand(batch, *each.shape[1:]).to(stored) for each in tensors], dim=op.axis + 1)
         case Pad():
@@ -46,6 +44,29 @@ def move(node: Node, tensors: list[Tensor], batch: int) -> Tensor:
             return _reduced(op, first, stored)
         case _:
             raise TypeError(f"{op.name} moves nothing")
+
+
+def is_view(op: Operator) -> bool:
+    """Whether the operator only names its operand's elements otherwise; a window with a border does not."""
+    unpadded = isinstance(op, Window) and not any(map(any, op.padding))
+    return unpadded or isinstance(op, Reshape | Permute | Slice)
+
+
+def seen_through(nodes: Sequence[Node], codes: Tensor) -> Tensor:
+    """The codes [batch, ...] behind nodes that are views (:func:`is_view`), in their order and type."""
+    for node in nodes:
+        match node.op:
+            case Reshape(shape=shape):
+                codes = codes.reshape(codes.shape[0], *shape)
+            case Permute(order=order):
+                codes = codes.permute(0, *(axis + 1 for axis in order))
+            case Slice(axis=axis, start=start, stop=stop, step=step):
+                codes = codes[(*(slice(None),) * (axis + 1), slice(start, stop, step))]
+            case Window() as op:
+                codes = _windows(op, codes)
+            case op:
+                raise TypeError(f"{op.name} is no view")
+    return codes
 
 
 def _windows(op: Window, padded: Tensor) -> Tensor:

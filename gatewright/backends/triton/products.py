@@ -29,9 +29,10 @@ from gatewright.backends.triton.access import (
     offset_text,
     triton_type,
 )
-from gatewright.backends.triton.expressions import print_expression, register_type, storage_type
+from gatewright.backends.triton.expressions import operands_read, print_expression, register_type, storage_type
+from gatewright.backends.triton.factors import Factor, Tables
 from gatewright.backends.triton.load import launch
-from gatewright.backends.triton.tiles import run_tuned
+from gatewright.backends.triton.tiles import run_tuned, tile_options
 from gatewright.ir.expressions import Expression
 from gatewright.ir.intervals import Interval
 from gatewright.ir.ops.contract import Indices
@@ -85,35 +86,36 @@ class ProductKernel:
     The expression's operand number ``position`` is the sum; the others are read like a map's.
     """
 
-    def __init__(self, name: str, roles: Roles, bounds: tuple[Interval, Interval], expression: Expression,
+    def __init__(self, name: str, roles: Roles, factors: tuple[Factor, Factor], expression: Expression,
                  position: int) -> None:  # fmt: skip
         self.name = name
         self.roles = roles
-        offsets = [offset_for(each) for each in bounds]
+        self.factors = factors
+        offsets = [offset_for(each.bound) for each in factors]
         assert offsets[0] is not None and offsets[1] is not None
         self.offsets = (offsets[0], offsets[1])
         self.expression = expression
         self.position = position
         self.stored = storage_type(expression.interval)
-        uses = expression.uses()
-        reads = [(node.attributes[0], node.interval) for index, node in enumerate(expression.nodes)
-                 if node.op == "input" and uses[index]]  # fmt: skip
-        self.read: list[int] = [index for index, _ in reads if index != position]
+        reads = operands_read(expression)
+        self.read = [index for index, _ in reads if index != position]
         self.intervals = [interval for index, interval in reads if index != position]
         self.sources: dict[Any, KernelSource] = {}
 
     def __call__(
-        self, left: Tensor, right: Tensor, operands: Sequence[Held], batch: int, shape: Sequence[int]
+        self, left: Sequence[Held], right: Sequence[Held], operands: Sequence[Held], batch: int, shape: Sequence[int]
     ) -> Tensor:
-        """The map's codes [batch, *shape]. ``left`` and ``right`` have the axes that the roles name."""
+        """The map's codes [batch, *shape]. What the factors read has the axes that the roles name."""
         roles = self.roles
         full = (batch, *shape)
         views = [operands[index].expanded(full) for index in self.read]
         tensors = [part for each in views for part in each.parts]
-        out = torch.empty(full, dtype=self.stored, device=left.device)
-        extents = dict(zip(roles.left, left.shape, strict=True)) | dict(zip(roles.right, right.shape, strict=True))
-        places = [roles.left, roles.right, roles.result, *[roles.result] * len(tensors)]
-        every = [left, right, out, *tensors]
+        lefts, rights = ([part for each in factor for part in each.parts] for factor in (left, right))
+        out = torch.empty(full, dtype=self.stored, device=lefts[0].device)
+        extents = dict(zip(roles.left, lefts[0].shape, strict=True))
+        extents |= dict(zip(roles.right, rights[0].shape, strict=True))
+        places = [*[roles.left] * len(lefts), *[roles.right] * len(rights), *[roles.result] * (1 + len(tensors))]
+        every = [*lefts, *rights, out, *tensors]
 
         def strides(names: Sequence[str]) -> list[list[int]]:
             return [
@@ -132,16 +134,17 @@ class ProductKernel:
         groups = [group(names) for names in (roles.both, roles.rows, roles.columns, roles.summed)]
         counts = [total for _, _, total in groups]
         key = (
-            tuple((sizes, rows) for sizes, rows, _ in groups), counts[3], tuple(each.shifts for each in views),
-            left.dtype, right.dtype, is_far(*every),
+            tuple((sizes, rows) for sizes, rows, _ in groups), counts[3],
+            tuple(each.shifts for each in (*left, *right, *views)), is_far(*every),
         )  # fmt: skip
         if key not in self.sources:
-            self.sources[key] = self.print([(sizes, rows) for sizes, rows, _ in groups], counts[3], views, key[-1])
+            axes = [(sizes, rows) for sizes, rows, _ in groups]
+            self.sources[key] = self.print(axes, counts[3], (left, right), views, key[-1])
         source = self.sources[key]
 
         def run(config: dict[str, int]) -> None:
             grid = counts[0] * device.ceil_div(counts[1], config["BM"]) * device.ceil_div(counts[2], config["BN"])
-            arguments = [left, right, *tensors, out, counts[1], counts[2]]
+            arguments = [*lefts, *rights, *tensors, out, counts[1], counts[2]]
             launch(source, "product", grid, arguments, out, NATIVE=device.native(), **config)
 
         options = tile_options(*counts[1:])
@@ -152,6 +155,7 @@ class ProductKernel:
         self,
         groups: Sequence[tuple[Sizes, tuple[tuple[int, ...], ...]]],
         depth: int,
+        factors: tuple[Sequence[Held], Sequence[Held]],
         views: Sequence[Held],
         far: bool,
     ) -> KernelSource:
@@ -165,9 +169,17 @@ class ProductKernel:
         sum_lines, sum_names = coordinates_text("index", summed, "k")
         per_tensor = [[strides[tensor] for _, strides in groups] for tensor in range(len(groups[0][1]))]
         outer = [*both_names, *row_names, *column_names]
-        across = [(*b, *r, *c) for b, r, c, _ in per_tensor]
-        left_place = offset_text([*both_names, *row_names, "row"], (*per_tensor[0][0], *per_tensor[0][1], 0))
-        right_place = offset_text([*both_names, *column_names, "column"], (*per_tensor[1][0], *per_tensor[1][2], 0))
+        counts = [sum(len(each.parts) for each in factor) for factor in factors]
+        lefts, rights = per_tensor[: counts[0]], per_tensor[counts[0] : sum(counts)]
+        across = [(*b, *r, *c) for b, r, c, _ in per_tensor[sum(counts) :]]
+        left_parameters, left_bases, left = self.factors[0].operands(
+            factors[0], [*both_names, *row_names], [(*b, *r) for b, r, _, _ in lefts], "row", [k for *_, k in lefts]
+        )
+        right_parameters, right_bases, right = self.factors[1].operands(
+            factors[1], [*both_names, *column_names], [(*b, *c) for b, _, c, _ in rights], "column",
+            [k for *_, k in rights],
+        )  # fmt: skip
+        step, step_tables = self._step(depth, sum_lines, sum_names, left, right)
         ends = len(both_names), len(both_names) + len(row_names)
 
         def guard(access: Access) -> str:
@@ -175,7 +187,7 @@ class ProductKernel:
             across_columns = any(access.strides[: ends[0]]) or any(access.strides[ends[1] :])
             return "inside" if across_rows and across_columns else "row < M" if across_rows else "column < N"
 
-        operands: tuple[Operand, ...] = access_groups("p", views, iter(across[3:]), self.intervals)
+        operands: tuple[Operand, ...] = access_groups("p", views, iter(across[1:]), self.intervals)
         pointers = [access.parameter for each in operands for access in each.accesses]
         body = [
             f'"""%{self.name}: sums of {depth} products, then {self.expression.interval}"""',
@@ -191,11 +203,11 @@ class ProductKernel:
             *both_lines,
             *row_lines,
             *column_lines,
-            f"left_base = left + {left_place}",
-            f"right_base = right + {right_place}",
+            *left_bases,
+            *right_bases,
             "total = tl.zeros([BM, BN], tl.int32)",
             f"for step in range(({depth} + BK - 1) // BK):",
-            *(f"    {line}" for line in self._step(depth, sum_lines, sum_names, per_tensor)),
+            *(f"    {line}" for line in step),
             "inside = (row < M) & (column < N)",
             f"value = total.to(tl.{self._sum_type()})",
             *(f"{name} += column * 0" for name in both_names),
@@ -209,14 +221,15 @@ class ProductKernel:
         printed = print_expression(self.expression, names, "inside")
         body += printed.lines
         body.append(f"result = tl.zeros([BM, BN], tl.{printed.work}) + {printed.result}")
-        place = f"out + {offset_text(outer, across[2])}"
-        if not (any(across[2][ends[0] : ends[1]]) and any(across[2][ends[1] :])):
+        place = f"out + {offset_text(outer, across[0])}"
+        if not (any(across[0][ends[0] : ends[1]]) and any(across[0][ends[1] :])):
             place += " + row * 0 + column * 0"  # one place for every element of the tile
         body.append(f"tl.store({place}, result.to({triton_type(self.stored)}), mask=inside)")
-        parameters = ["left", "right", *pointers, "out", "M", "N", *(table for table, _ in printed.tables)]
+        tables = (*step_tables, *printed.tables)
+        parameters = [*left_parameters, *right_parameters, *pointers, "out", "M", "N", *(table for table, _ in tables)]
         parameters += [f"{each}: tl.constexpr" for each in ("BM", "BN", "BK", "NATIVE")]
         text = "\n    ".join([f"def {function}({', '.join(parameters)}):", *body])
-        return KernelSource(function, f"@triton.jit\n{text}\n", tuple(entries for _, entries in printed.tables))
+        return KernelSource(function, f"@triton.jit\n{text}\n", tuple(entries for _, entries in tables))
 
     def _sum_type(self) -> str:
         for node in self.expression.nodes:
@@ -225,25 +238,39 @@ class ProductKernel:
         return "int32"
 
     def _step(
-        self, depth: int, lines: Sequence[str], names: Sequence[str], strides: Sequence[Sequence[tuple[int, ...]]]
-    ) -> list[str]:
-        """One step of the sum: BK indices, of which both operands are loaded and multiplied."""
-        a_place = offset_text(list(names), strides[0][3])
-        b_place = offset_text([_renamed(each) for each in names], strides[1][3])
+        self, depth: int, lines: Sequence[str], names: Sequence[str], left: Sequence[Operand], right: Sequence[Operand]
+    ) -> tuple[list[str], Tables]:
+        """One step of the sum: BK indices, of which both operands are loaded or computed, and multiplied."""
         left_offset, right_offset = self.offsets
-        first = f"tl.load(left_base + {a_place}, mask={{}}, other={left_offset})"
-        second = f"tl.load(right_base + {b_place}, mask={{}}, other={right_offset})"
+        statements: list[str] = []
+        tables: Tables = ()
+        exact: list[str] = []
+        ragged: list[str] = []
+        for which, (factor, operands) in enumerate(zip(self.factors, (left, right), strict=True)):
+            coordinates = [_renamed(each) for each in names] if which else list(names)
+            target, guard, index = ("b", "column < N", "down") if which else ("a", "row < M", "index")
+            offset = self.offsets[which]
+            both = f"({guard}) & ({index} < {depth})"
+            if factor.expression is None:
+                exact.append(f"    {target} = {_moved(operands[0].raw(coordinates, guard, offset), offset)}")
+                ragged.append(f"    {target} = {_moved(operands[0].raw(coordinates, both, offset), offset)}")
+                continue
+            mask = f"{factor.side}_inside"
+            exact.append(f"    {mask} = {guard}")
+            ragged.append(f"    {mask} = {both}")
+            computed, result, found = factor.computed(operands, coordinates, mask)
+            statements += [*computed, f"{target} = {_moved(f'tl.where({mask}, {result}, {offset})', offset)}"]
+            tables += found
         found = [
             "index = step * BK + tl.arange(0, BK)[None, :]",
             "down = step * BK + tl.arange(0, BK)[:, None]",
             *lines,
             *(_renamed(line) for line in lines),
             f"if {depth} % BK == 0:",
-            f"    a = {_moved(first.format('row < M'), left_offset)}",
-            f"    b = {_moved(second.format('column < N'), right_offset)}",
+            *exact,
             "else:",
-            f"    a = {_moved(first.format(f'(row < M) & (index < {depth})'), left_offset)}",
-            f"    b = {_moved(second.format(f'(column < N) & (down < {depth})'), right_offset)}",
+            *ragged,
+            *statements,
             "if NATIVE:",
             "    total = tl.dot(a, b, total, out_dtype=tl.int32)",
             "else:",
@@ -255,32 +282,7 @@ class ProductKernel:
             found.append(f"total += {right_offset} * tl.sum(a.to(tl.int32), axis=1)[:, None]")
         if left_offset and right_offset:
             found.append(f"total += {left_offset * right_offset} * tl.minimum({depth} - step * BK, BK)")
-        return found
-
-
-def tile_options(rows: int, columns: int, depth: int) -> list[dict[str, int]]:
-    """Configurations for a product of this size, the default first."""
-
-    def tile(tall: int, wide: int, deep: int, stages: int) -> dict[str, int]:
-        warps = 8 if tall * wide >= 128 * 128 else 4
-        return {"BM": tall, "BN": wide, "BK": deep, "num_warps": warps, "num_stages": stages}
-
-    height, width = (min(max(device.next_power(count), 16), 128) for count in (rows, columns))
-    # A short sum is one step.
-    deep = max(device.next_power(depth), 32) if depth <= 128 else 64
-    found = [tile(height, width, deep, 2 if depth <= 2 * deep else 3)]
-    if not device.native():
-        return found
-    other = 64 if deep == 128 else min(128, 2 * deep)
-    found += [
-        tile(height, width, deep, 4),
-        tile(height, width, other, 3),
-        tile(height, max(width // 2, 16), deep, 3),
-        tile(max(height // 2, 16), width, deep, 3),
-        tile(max(height // 2, 16), max(width // 2, 16), deep, 4),
-        tile(height, 256 if columns > 128 else width, other, 4),
-    ]
-    return list({str(each): each for each in found}.values())
+        return found, tables
 
 
 def _renamed(text: str) -> str:

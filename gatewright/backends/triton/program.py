@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gatewright.backends.triton.access import Held, KernelSource
 from gatewright.backends.triton.clusters import Group, group_nodes
+from gatewright.backends.triton.constants import fold_constants
 from gatewright.backends.triton.contractions import Contraction
 from gatewright.backends.triton.expressions import is_narrow, storage_type
 from gatewright.backends.triton.load import HEADER
@@ -23,7 +24,6 @@ from gatewright.backends.triton.pads import PadKernel, pad_kernel
 from gatewright.backends.triton.rows import RowsKernel
 from gatewright.backends.triton.views import sink_views
 from gatewright.diagnostics import error
-from gatewright.ir.builder import Builder
 from gatewright.ir.decoding import decoded_interval
 from gatewright.ir.graph import Graph, Node
 from gatewright.ir.intervals import IntegerArray, fits_int64
@@ -171,10 +171,11 @@ class Program:
             ]
             assert group.shape is not None
             return self._rows(RowsKernel(group.nodes, read, group.shape))
-        if isinstance(node.op, Contract):
-            if not fits_int64(*(decoded_interval(value.format, value.interval) for value in node.inputs)):
+        contract = next((each for each in group.nodes if isinstance(each.op, Contract)), None)
+        if contract is not None:
+            if not fits_int64(*(decoded_interval(value.format, value.interval) for value in contract.inputs)):
                 return self._on_host(group.nodes)
-            return self._contract(Contraction(node, group.nodes[1] if len(group.nodes) > 1 else None, self._arrays))
+            return self._contract(group.nodes)
         if isinstance(node.op, Map) and is_narrow(node.op.expression):
             return self._map(node, MapKernel(node.output.name, node.op.expression))
         return self._moved(node) if can_move(node) else self._on_host(group.nodes)
@@ -197,13 +198,17 @@ class Program:
 
         return run
 
-    def _contract(self, contraction: Contraction) -> Step:
+    def _contract(self, nodes: Sequence[Node]) -> Step:
+        contraction = Contraction(nodes, self._arrays)
         self.kernels.append(contraction)
+        made = {each.output for each in nodes}
+        inputs = [value for each in nodes for value in each.inputs if value not in made]
+        whole = [value for value in contraction.node.inputs if value not in made]
 
         def run(held: Environment, batch: int, where: torch.device) -> Environment:
-            left, right = (self._single(value, _held(held[value])) for value in contraction.node.inputs)
-            others = {value: _held(held[value]) for value in contraction.others}
-            return {contraction.output: contraction(left, right, others, batch)}
+            known = {value: _held(held[value]) for value in inputs}
+            known |= {value: Held((self._single(value, known[value]),)) for value in whole}
+            return {contraction.output: contraction(known, batch)}
 
         return run
 
@@ -246,35 +251,6 @@ class Program:
 
 Environment = dict[Value, Held | IntegerArray]
 Step = Callable[[Environment, int, torch.device], Environment]
-
-
-def fold_constants(graph: Graph) -> Graph:
-    """The graph with what depends on constants alone computed once."""
-    builder = Builder(graph.name)
-    values: dict[Value, Value] = {}
-    for value in graph.inputs:
-        with builder.at(value.location, value.name):
-            values[value] = builder.input(value.name, value.type)
-    for node in graph.nodes:
-        operands = [values[each] for each in node.inputs]
-        with builder.at(node.location, node.output.name):
-            if operands and not any(builder.is_stream(each) for each in operands):
-                alone = Graph("constants", (), (node.output,), (*_constants(builder, node, operands), node))
-                codes = golden.evaluate(alone, [])[0][0]
-                values[node.output] = builder.integers(codes, node.output.format, name=node.output.name)
-            else:
-                values[node.output] = builder.add(node.op, *operands)
-    return builder.finish([values[each] for each in graph.outputs], graph.output_names)
-
-
-def _constants(builder: Builder, node: Node, operands: Sequence[Value]) -> list[Node]:
-    """The operands of a node as constant nodes under the names that the node knows."""
-    found: list[Node] = []
-    for value, operand in dict(zip(node.inputs, operands, strict=True)).items():
-        producer = builder.producer(operand)
-        assert producer is not None
-        found.append(Node(producer.op, (), value))
-    return found
 
 
 def _held(value: Held | IntegerArray) -> Held:
