@@ -11,6 +11,7 @@ from torch import nn
 
 import gatewright as gw
 from gatewright.backends.torch.build import build_module
+from gatewright.backends.triton import prologues
 from gatewright.backends.triton.convert import EncodeKernel
 from gatewright.backends.triton.golden import GoldenProgram
 from gatewright.backends.triton.inference import Inference
@@ -149,8 +150,10 @@ def test_the_module_of_a_design(where: torch.device) -> None:
     assert (("printed product", "gpu") in LAUNCHES) == (where.type == "cuda")
 
 
-@pytest.mark.parametrize("seed", range(24))
-def test_random_models(seed: int, where: torch.device) -> None:
+@pytest.mark.parametrize("seed", range(32))
+def test_random_models(seed: int, where: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    if seed >= 24:  # every map that can be is computed in the product behind it, whatever it costs
+        monkeypatch.setattr(prologues, "costs_less", lambda *_: True)
     model = draw_model(seed)
     graph = prepare(import_model(model.module, tuple(draw_inputs(model, 3, model.seed))))
     names = {node.op.name for node in graph.nodes if not isinstance(node.op, Constant)}

@@ -21,6 +21,7 @@ from gatewright.backends.triton.load import HEADER
 from gatewright.backends.triton.maps import MapKernel, copy_kernel
 from gatewright.backends.triton.moves import can_move, move
 from gatewright.backends.triton.pads import PadKernel, pad_kernel
+from gatewright.backends.triton.reshapes import sink_reshapes
 from gatewright.backends.triton.rows import RowsKernel
 from gatewright.backends.triton.views import sink_views
 from gatewright.diagnostics import error
@@ -51,7 +52,7 @@ class Program:
     """
 
     def __init__(self, graph: Graph) -> None:
-        self.graph = fuse_maps(fold_constants(sink_views(graph)))
+        self.graph = fuse_maps(sink_reshapes(fuse_maps(fold_constants(sink_views(graph)))))
         producers = self.graph.producer()
         self.constants = {value for value, node in producers.items() if isinstance(node.op, Constant)}
         self._arrays = {value: producers[value].op.evaluate() for value in self.constants}
