@@ -51,7 +51,7 @@ class BlockAxes:
         if not isinstance(spec.format, Block):
             return Cast(spec)
         shape, axis = (node.output if index < 0 else node.inputs[index]).shape, self.of(node, index)
-        length = node.op.block_length(index, shape) if _is_product(node) else shape[axis] if shape else 0
+        length = node.op.block_length(index, shape) if _is_product(node) else shape[axis] if shape else 1
         return Cast(replace(spec, format=fitted(spec.format, length)), axis)
 
     def _root(self, value: Value) -> Value:

@@ -32,6 +32,7 @@ from gatewright.ir.graph import Graph, Node
 from gatewright.ir.operator import Operator
 from gatewright.ir.ops.cast import Cast
 from gatewright.ir.ops.constant import Constant
+from gatewright.ir.ops.parameter_reshape import ParameterReshape
 from gatewright.ir.types import Value
 from gatewright.ir.unary import TABLE_BITS
 
@@ -168,7 +169,8 @@ class _Planner:
             self.state[node.output] = op.spec
             return
         if node.output not in self.streams:
-            self.state[node.output] = False
+            single = isinstance(op, ParameterReshape) and node.inputs[0].size == 1
+            self.state[node.output] = self.state[node.inputs[0]] if single else False
             return
         states = [self._plan_operand(position, node, index) for index in range(len(node.inputs))]
         if isinstance(node.op, MOVEMENTS) and self.named_ports.issuperset(node.inputs):
@@ -326,6 +328,7 @@ def _rebuild(graph: Graph, plan: Plan, chosen: dict[Site, CastSpec], numbers: di
     """The graph again, with the planned casts in place; ``numbers`` are the windows of operands in blocks."""
     builder = Builder(graph.name)
     axes = BlockAxes(graph)
+    streams = streams_of(graph)
     state: dict[Value, Cast] = {}
     values: dict[Value, Value] = {}
 
@@ -341,11 +344,15 @@ def _rebuild(graph: Graph, plan: Plan, chosen: dict[Site, CastSpec], numbers: di
         value = values[old]
         if (position, index) in plan.operands:
             spec = plan.operands[position, index]
+            if (
+                not old.shape and isinstance(spec.format, Block) and old not in streams
+            ):  # one number is a block of its own; a block lies along an axis
+                value = builder.add(ParameterReshape((1,) * len(spec.format.sizes)), value, name=f"{old.name}_block")
             value = cast(value, old, axes.cast(chosen.get((old, spec), spec), node, index))
         known = state.get(value)
-        if node.output in numbers and known is not None and isinstance(known.spec.format, Block):
+        if node.output in numbers and known is not None and isinstance(known.spec.format, Block) and old in streams:
             value = cast(value, old, Cast(numbers[node.output]))
-        return value
+        return value if value.shape == old.shape else builder.add(ParameterReshape(old.shape), value)
 
     for value in graph.inputs:
         with builder.at(value.location, value.name):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gatewright.diagnostics import error
+from gatewright.diagnostics import GatewrightError, error
 from gatewright.ir.accumulation import Accumulation
 from gatewright.ir.block_values import BlockValue, partial_blocks, with_axis_last
 from gatewright.ir.builder import Builder
@@ -58,9 +58,23 @@ class BlockOperator(Operator, abc.ABC):
     def product_of_blocks(self, builder: Builder, operands: Sequence[Grouped]) -> Value:
         """:meth:`block_product` of the first two operands; refused where they cannot meet."""
         left, right = operands[:2]
-        if self.accumulation is None or isinstance(left, ScaledWeights) or isinstance(right, ScaledWeights):
+        if self.accumulation is None:
+            raise self._refused_scaled(builder, left if isinstance(left, ScaledWeights) else right)
+        if isinstance(left, ScaledWeights) or isinstance(right, ScaledWeights):
             raise refused_blocks(self, "a scaled format and a block format do not meet in one product")
         return self.block_product(builder, left, right)
+
+    def _refused_scaled(self, builder: Builder, weight: Grouped) -> GatewrightError:
+        """The error GW0386 of a constant in a scaled format that is not the matrix of a layer."""
+        assert isinstance(weight, ScaledWeights)
+        return refused_blocks(
+            self,
+            "sums of signs are multiplied by their scale behind a linear layer or a convolution alone, which is what "
+            "`x @ constant` with a matrix becomes; a constant on the left, or with more than two axes, does not",
+            f"its operand {weight.signs.name} in the scaled format {weight.format}",
+            f'write [name."{builder.place}"] weight = "fixed<8,4>", or the product with the matrix on the right, '
+            "(x.transpose(-1, -2) @ constant.T).transpose(-1, -2)",
+        )
 
     def with_bias(self, builder: Builder, total: Value, *bias: Value) -> Value:
         """The product plus the bias, where there is one."""

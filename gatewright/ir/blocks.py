@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 
 from gatewright.diagnostics import error
 from gatewright.ir.block_decoding import decoded_constant, windowed
@@ -21,6 +22,7 @@ from gatewright.ir.graph import Node
 from gatewright.ir.intervals import IntegerArray
 from gatewright.ir.operator import Operator
 from gatewright.ir.ops.cast import Cast
+from gatewright.ir.ops.parameter_reshape import ParameterReshape
 from gatewright.ir.ops.reduce import Reduce
 from gatewright.ir.ops.reshape import Reshape
 from gatewright.ir.scaled_weights import ScaledWeights, scaled_weights
@@ -196,11 +198,14 @@ def legalise_blocks(builder: Builder, node: Node, operands: list[Grouped]) -> Gr
         return None
     if isinstance(op, Reshape) and isinstance(first, BlockValue):
         return _reshaped(builder, op, first)
+    if isinstance(op, ParameterReshape) and isinstance(first, BlockValue) and prod(first.shape) == 1:
+        numbers = decoded_constant(builder, first)
+        return None if numbers is None else builder.reshape(numbers, op.shape)
     last = [_addend(builder, op, node, index, each) for index, each in enumerate(operands) if index >= 2]
     if isinstance(op, BlockOperator) and any(not isinstance(each, Value) for each in operands[:2]):
         return op.decompose_grouped(builder, *operands[:2], *last)
     plain = [
-        each if isinstance(each, Value) else _refused(builder, op, node, index, each)
+        each if isinstance(each, Value) else _numbers(builder, op, node, index, each)
         for index, each in enumerate(operands[:2])
     ]
     return op.decompose(builder, *(each if op.takes_codes else builder.decoded(each) for each in [*plain, *last]))
@@ -213,6 +218,12 @@ def _addend(builder: Builder, op: Operator, node: Node, index: int, value: Group
         return found
     assert not isinstance(value, Value)
     return _refused(builder, op, node, index, value)
+
+
+def _numbers(builder: Builder, op: Operator, node: Node, index: int, value: BlockValue | ScaledWeights) -> Value:
+    """A factor, such as a slope: a constant in blocks is exact numbers."""
+    found = decoded_constant(builder, value) if isinstance(value, BlockValue) else None
+    return _refused(builder, op, node, index, value) if found is None else found
 
 
 def _refused(builder: Builder, op: Operator, node: Node, index: int, value: BlockValue | ScaledWeights) -> Value:

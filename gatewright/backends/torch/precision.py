@@ -33,6 +33,7 @@ from gatewright.ir.intervals import Interval
 from gatewright.ir.ops.cast import Cast
 from gatewright.ir.ops.constant import Constant
 from gatewright.ir.ops.map import Map
+from gatewright.ir.ops.parameter_reshape import ParameterReshape
 from gatewright.ir.types import Type, Value
 
 FLOAT32_LIMIT = 1 << 24
@@ -91,7 +92,7 @@ def precision_of(node: Node, operands: list[Precision]) -> Precision:
         return _of_block_product(node, op, operands)
     if any(each.is_real for each in operands):
         return Precision(Type(shape))
-    if isinstance(op, MOVEMENTS) and isinstance(operands[0].type.format, GroupFormat):
+    if isinstance(op, (*MOVEMENTS, ParameterReshape)) and isinstance(operands[0].type.format, GroupFormat):
         return of_format(shape, operands[0].type.format)
     builder = Builder("scratch")
     adopted = [builder.adopt(Value(f"operand{index}", numbers_of(each.type))) for index, each in enumerate(operands)]

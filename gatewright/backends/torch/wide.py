@@ -30,6 +30,7 @@ from gatewright.ir.formats import Block, GroupFormat, ScalarFormat
 from gatewright.ir.graph import Node
 from gatewright.ir.ops.cast import Cast
 from gatewright.ir.ops.constant import Constant
+from gatewright.ir.ops.parameter_reshape import ParameterReshape
 from gatewright.ir.ops.reshape import Reshape
 from gatewright.ir.scaled_weights import ScaledWeights
 from gatewright.ir.types import Type, Value
@@ -149,10 +150,10 @@ def region_of(
     def is_grouped(value: Value) -> bool:
         # Rounding blocks again may choose another scale, so that they are entered as what they were made of.
         node = producer.get(value)
-        if node is None or not isinstance(node.op, Cast | Reshape):
+        if node is None or not isinstance(node.op, Cast | Reshape | ParameterReshape):
             return False
         return isinstance(precision[value].type.format, GroupFormat) or (
-            isinstance(node.op, Reshape) and is_grouped(node.inputs[0])
+            isinstance(node.op, Reshape | ParameterReshape) and is_grouped(node.inputs[0])
         )
 
     def visit(value: Value, first: bool) -> None:
