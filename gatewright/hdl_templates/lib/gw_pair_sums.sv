@@ -17,7 +17,7 @@ module gw_pair_sums #(
   output logic [Lanes*(Width+1)-1:0] data_o
 );
 
-  localparam logic [Width-1:0] Bias = Width'(Signed) << (Width - 1);
+  localparam logic [Width-1:0] Bias = Signed ? {Width{1'b1}} << (Width - 1) : '0;
 
   logic unused_clock_and_reset;
 

@@ -26,7 +26,7 @@ module gw_sum_terms #(
 
   localparam int unsigned Chains = (Terms + Segment - 1) / Segment;
   localparam int unsigned Levels = $clog2(Chains);
-  localparam logic [TermWidth-1:0] Bias = TermWidth'(Signed) << (TermWidth - 1);
+  localparam logic [TermWidth-1:0] Bias = Signed ? {TermWidth{1'b1}} << (TermWidth - 1) : '0;
 
   // Bits of the sum of so many terms, and chains at a level of the tree.
   function automatic int unsigned sum_width(input int unsigned terms);
