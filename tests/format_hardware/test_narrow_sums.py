@@ -33,6 +33,7 @@ def test_floating_weights_with_few_exponents(input: str, exponent: int, tmp_path
     [
         {"input": "ufixed<1,0>", "weight": "ternary<mean>"},
         {"input": "ufixed<1,0>", "weight": "binary"},
+        {"input": "binary", "weight": "binary"},
         {"input": "binary01", "weight": "log<3>"},
         {"input": "fixed<2,-1>", "weight": "binary"},
         {"input": "ufixed<1,0>", "weight": "fixed<1,0>"},

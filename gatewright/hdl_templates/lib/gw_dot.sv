@@ -76,7 +76,7 @@ module gw_dot #(
       .count_o  (count)
     );
 
-    assign total_o    = SumWidth'(Inputs) - SumWidth'({count, 1'b0});
+    assign total_o    = SumWidth'(Inputs) - SumWidth'({{SumWidth{1'b0}}, count, 1'b0});
     assign negative_o = 1'b0;
   end else begin : gen_sum
     logic [Inputs-1:0]                  negatives;
