@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.measure import Context, Row, milliseconds, rotation, same_values
+from benchmarks.gpu.measure import Context, Row, compiled, milliseconds, rotation, same_values
 from gatewright.kernels import convert, dequantize_cuda
 from gatewright.kernels.dequantize_triton import launch_dequantize
 from gatewright.kernels.formats import (
@@ -126,7 +126,7 @@ def dequantize_rows(context: Context, name: str, form: BlockFormat) -> Iterator[
     codes, scales = sets[0]
     variants: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"eager": eager_dequantize(form)}
     if context.compiled:
-        variants["compile"] = torch.compile(variants["eager"])
+        variants["compile"] = compiled(variants["eager"])
     variants["triton"] = lambda c, s: launch_dequantize(c, s, form, torch.bfloat16, 1)
     if dequantize_cuda.serves(codes, form, torch.bfloat16, 1):
         variants["cuda"] = dequantize_cuda.launch_dequantize
@@ -151,7 +151,7 @@ def quantize_rows(context: Context, name: str, form: BlockFormat) -> Iterator[Ro
     sets = [(torch.randn(ROWS, COLUMNS, device="cuda").bfloat16(),) for _ in range(2)]
     variants: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {"eager": eager_quantize(form)}
     if context.compiled:
-        variants["compile"] = torch.compile(variants["eager"])
+        variants["compile"] = compiled(variants["eager"])
     variants["triton"] = lambda x: convert.quantize(x, name)
     for variant, call in variants.items():
         (values,) = sets[0]

@@ -100,6 +100,12 @@ def rotation(sets: Callable[[], Any], size: int, limit: int = 64) -> list[Any]:
     return [sets() for _ in range(count)]
 
 
+def compiled(call: Callable[..., Any]) -> Callable[..., Any]:
+    """``torch.compile`` for these inputs alone: no sizes or numbers left open by the rows before."""
+    torch.compiler.reset()
+    return torch.compile(call, dynamic=False)
+
+
 def milliseconds(call: Callable[..., Any], sets: Sequence[Any], target: float = 4.0, repeat: int = 7) -> float:
     """The median time of one ``call(*set)``, over graph replays of at least ``target`` ms."""
     stream = torch.cuda.Stream()

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.gpu.measure import Context, Row, milliseconds, rotation, within
+from benchmarks.gpu.measure import Context, Row, compiled, milliseconds, rotation, within
 from gatewright.kernels import convert, rows_cuda
 from gatewright.kernels import rows as ours
 
@@ -70,7 +70,7 @@ def compare(
     expected = plain(*(each.double() if width <= 4096 else each.float() for each in sets[0]))
     times = {"eager": milliseconds(plain, sets)}
     if context.compiled:
-        times["compile"] = milliseconds(torch.compile(plain, dynamic=False), sets)
+        times["compile"] = milliseconds(compiled(plain), sets)
     for variant, taken in times.items():
         yield context.bandwidth_row("rows", what, variant, taken, work, None)
     found = call(*sets[0])
