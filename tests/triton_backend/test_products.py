@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -222,3 +223,32 @@ def test_digits_add_up(interval: tuple[int, int]) -> None:
         assert len(digits.parts) == digit_count(bounds, offset)
         total = sum((part.long() << (8 * place) for place, part in enumerate(digits.parts)), start=digits.offset)
         assert torch.equal(total, codes)
+
+
+def spoil_masked_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter loads as a GPU does: a negative ``other`` below 32 bits spreads its sign over neighbours."""
+    from triton.runtime.interpreter import InterpreterBuilder
+
+    plain = InterpreterBuilder.create_masked_load
+
+    def load(builder: InterpreterBuilder, ptrs: Any, mask: Any, other: Any, *rest: Any) -> Any:
+        if other is not None and other.data.dtype.kind in "iu" and other.data.dtype.itemsize < 4:
+            signed = other.data.view(f"i{other.data.dtype.itemsize}")
+            signed[(signed < 0) & (np.indices(signed.shape).sum(0) % 2 == 1)] = -1
+        return plain(builder, ptrs, mask, other, *rest)
+
+    monkeypatch.setattr(InterpreterBuilder, "create_masked_load", load)
+
+
+@pytest.mark.parametrize("depth", [6, 64, 70])
+@pytest.mark.parametrize("constant", [True, False])
+def test_masked_lanes_count_nothing(
+    depth: int, constant: bool, where: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both operands unsigned: the sums that take the offsets back out see what a masked load gives."""
+    spoil_masked_lanes(monkeypatch)
+    formats = ("ufixed<8,8>", "ufixed<8,4>")
+    graph = product_graph("r k, n k -> r n", (5, depth), (7, depth), formats, constant, follower=False)
+    LAUNCHES.clear()
+    check_program(graph, inputs_of(graph, 5), where)
+    assert {kind for kind, _ in LAUNCHES} == {"printed product"}

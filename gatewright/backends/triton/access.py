@@ -76,21 +76,24 @@ class Operand:
     def load(self, coordinates: Sequence[str], mask: str | Callable[[Access], str]) -> str:
         """The text that loads the value at these coordinates, one for each axis.
 
-        ``mask`` has the shape of the places; a function gives it for each access.
+        ``mask`` has the shape of the places; a function gives it for each access. Where it is not, the value is
+        unspecified.
         """
-        fill = min(max(self.interval.low, 0), self.interval.high) if len(self.accesses) == 1 else 0
         terms: list[str] = []
         for each in self.accesses:
             place = offset_text(coordinates, each.strides)
             guard = mask if isinstance(mask, str) else mask(each)
-            text = f"tl.load({each.parameter} + {place}, mask={guard}, other={fill}).to(tl.{self.work})"
+            text = f"tl.load({each.parameter} + {place}, mask={guard}, other=0).to(tl.{self.work})"
             terms.append(f"({text} << {each.shift})" if each.shift else text)
         return " + ".join(terms)
 
-    def raw(self, coordinates: Sequence[str], mask: str, fill: int) -> str:
-        """The text that loads a single access in the type in which it lies."""
+    def raw(self, coordinates: Sequence[str], mask: str) -> str:
+        """The text that loads a single access in the type in which it lies, 0 where ``mask`` is not.
+
+        Always 0: Triton gives neighbouring lanes other values than ``other`` where that is negative and narrow.
+        """
         (access,) = self.accesses
-        return f"tl.load({access.parameter} + {offset_text(coordinates, access.strides)}, mask={mask}, other={fill})"
+        return f"tl.load({access.parameter} + {offset_text(coordinates, access.strides)}, mask={mask}, other=0)"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -252,14 +252,14 @@ class ProductKernel:
             offset = self.offsets[which]
             both = f"({guard}) & ({index} < {depth})"
             if factor.expression is None:
-                exact.append(f"    {target} = {_moved(operands[0].raw(coordinates, guard, offset), offset)}")
-                ragged.append(f"    {target} = {_moved(operands[0].raw(coordinates, both, offset), offset)}")
+                exact.append(f"    {target} = {_moved(operands[0].raw(coordinates, guard), guard, offset)}")
+                ragged.append(f"    {target} = {_moved(operands[0].raw(coordinates, both), both, offset)}")
                 continue
             mask = f"{factor.side}_inside"
             exact.append(f"    {mask} = {guard}")
             ragged.append(f"    {mask} = {both}")
             computed, result, found = factor.computed(operands, coordinates, mask)
-            statements += [*computed, f"{target} = {_moved(f'tl.where({mask}, {result}, {offset})', offset)}"]
+            statements += [*computed, f"{target} = tl.where({mask}, {result} - ({offset}), 0).to(tl.int8)"]
             tables += found
         found = [
             "index = step * BK + tl.arange(0, BK)[None, :]",
@@ -290,6 +290,6 @@ def _renamed(text: str) -> str:
     return re.sub(r"\bk(rest)?(\d+)\b", r"kd\1\2", re.sub(r"\bindex\b", "down", text))
 
 
-def _moved(load: str, offset: int) -> str:
-    """An operand in int8."""
-    return f"({load}.to(tl.int32) - ({offset})).to(tl.int8)" if offset else f"{load}.to(tl.int8)"
+def _moved(load: str, mask: str, offset: int) -> str:
+    """A loaded operand in int8, 0 where ``mask`` is not; a load alone gives that only where nothing is moved."""
+    return f"tl.where({mask}, {load}.to(tl.int32) - ({offset}), 0).to(tl.int8)" if offset else f"{load}.to(tl.int8)"

@@ -139,7 +139,7 @@ class SumKernel:
             products: list[str] = []
             for factor, operands in zip(self.factors, (left, right), strict=True):
                 if factor.expression is None:
-                    products.append(f"{operands[0].raw(place, 'inside', 0)}.to(tl.{work})")
+                    products.append(f"{operands[0].raw(place, 'inside')}.to(tl.{work})")
                     continue
                 lines, text, found = factor.computed(operands, place, "inside", str(index))
                 body += lines
