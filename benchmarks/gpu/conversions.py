@@ -151,7 +151,7 @@ def quantize_rows(context: Context, name: str, form: BlockFormat) -> Iterator[Ro
     sets = [(torch.randn(ROWS, COLUMNS, device="cuda").bfloat16(),) for _ in range(2)]
     variants: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {"eager": eager_quantize(form)}
     if context.compiled:
-        variants["compile"] = compiled(variants["eager"])
+        variants["compile"] = compiled(variants["eager"], exact_division=True)
     variants["triton"] = lambda x: convert.quantize(x, name)
     for variant, call in variants.items():
         (values,) = sets[0]

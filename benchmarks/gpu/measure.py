@@ -100,10 +100,14 @@ def rotation(sets: Callable[[], Any], size: int, limit: int = 64) -> list[Any]:
     return [sets() for _ in range(count)]
 
 
-def compiled(call: Callable[..., Any]) -> Callable[..., Any]:
-    """``torch.compile`` for these inputs alone: no sizes or numbers left open by the rows before."""
+def compiled(call: Callable[..., Any], exact_division: bool = False) -> Callable[..., Any]:
+    """``torch.compile`` for these inputs alone: no sizes or numbers left open by the rows before.
+
+    By itself it divides by an approximate reciprocal; with ``exact_division`` like eager PyTorch.
+    """
     torch.compiler.reset()
-    return torch.compile(call, dynamic=False)
+    rounding = [each for each in torch._inductor.list_options() if each.endswith("division_rounding")]
+    return torch.compile(call, dynamic=False, options=dict.fromkeys(rounding, exact_division))
 
 
 def milliseconds(call: Callable[..., Any], sets: Sequence[Any], target: float = 4.0, repeat: int = 7) -> float:

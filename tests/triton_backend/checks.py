@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,5 +35,7 @@ def check_program(graph: Graph, codes: Sequence[np.ndarray], where: torch.device
     for value, each, wanted in zip(graph.outputs, found, golden.evaluate(graph, codes), strict=True):
         assert tuple(each.shape) == wanted.shape
         assert (host(each) == wanted.astype(object)).all(), f"{value.name}\n{graph.text()}\n{program.source()}"
-    ast.parse(program.source(len(codes[0])))
+    source = program.source(len(codes[0]))
+    ast.parse(source)
+    assert all(0 <= int(fill) < 128 for fill in re.findall(r"other=(-?\d+)", source)), "Triton 3.6 spreads the sign of others"
     return program

@@ -60,6 +60,7 @@ CASES = {
     "rows": ("r k, n k -> r n", (5, 64), (40, 64), ("fixed<8,4>", "fixed<6,4>")),
     "unsigned": ("r k, n k -> r n", (3, 70), (9, 70), ("ufixed<8,8>", "fixed<8,4>")),
     "both unsigned": ("k, n k -> n", (33,), (7, 33), ("ufixed<8,8>", "ufixed<8,4>")),
+    "few and unsigned": ("k, n k -> n", (6,), (5, 6), ("ufixed<8,8>", "ufixed<8,4>")),
     "wide left": ("r k, n k -> r n", (4, 20), (6, 20), ("fixed<16,4>", "fixed<8,4>")),
     "wide both": ("k, n k -> n", (21,), (6, 21), ("ufixed<16,4>", "fixed<12,4>")),
     "very wide": ("k, n k -> n", (9,), (5, 9), ("fixed<28,4>", "fixed<24,4>")),
