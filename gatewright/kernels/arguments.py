@@ -14,12 +14,14 @@ from gatewright.kernels.formats import FLOATS, BlockFormat
 
 
 def check_tensor(name: str, value: object) -> None:
-    """GW0502 unless ``value`` is an ordinary tensor: not a number, an array, a list or a sparse tensor."""
+    """GW0502 unless ``value`` is an ordinary tensor: not a number, an array, a list, a sparse or a nested tensor."""
     if not isinstance(value, Tensor):
         raise error("GW0502", f"`{name}` is a {type(value).__name__}, expected a tensor")
     if value.layout != torch.strided:
         found = str(value.layout).removeprefix("torch.")
         raise error("GW0502", f"`{name}` is {found}, expected a dense tensor", help=f"pass `{name}.to_dense()`")
+    if value.is_nested:
+        raise error("GW0502", f"`{name}` is nested, expected a dense tensor", help="pass its tensors one by one")
 
 
 def check_pair(name: str, pair: object) -> tuple[Tensor, Tensor]:
@@ -41,13 +43,23 @@ def check_whole(name: str, value: object, code: str) -> int:
     if isinstance(value, torch.SymInt):
         return value  # pyright: ignore[reportReturnType] - stands for an int while a graph is traced
     try:
+        if isinstance(value, bool):
+            raise TypeError
         return operator.index(value)  # pyright: ignore[reportArgumentType] - this is the question
     except TypeError:
         raise error(code, f"`{name}` is `{value}`, expected a whole number") from None
 
 
+def check_flag(name: str, value: object) -> None:
+    """GW0506 unless ``value`` is True or False."""
+    if not isinstance(value, bool | torch.SymBool):
+        raise error("GW0506", f"`{name}` is `{value}`, expected True or False")
+
+
 def check_number(name: str, value: object) -> None:
-    """GW0506 unless ``value`` is a real number."""
+    """GW0506 unless ``value`` is a real number that a float holds."""
+    if isinstance(value, int) and abs(value) >> 1023:
+        raise error("GW0506", f"`{name}` has {value.bit_length()} bits, expected a number below 2^1023")
     if not isinstance(value, int | float | torch.SymInt | torch.SymFloat):
         raise error("GW0506", f"`{name}` is `{value}`, expected a number")
 

@@ -16,6 +16,7 @@ from gatewright.kernels.arguments import (
     check_choice,
     check_devices,
     check_dtype,
+    check_flag,
     check_float,
     check_number,
     check_pair,
@@ -91,8 +92,9 @@ def attention(query: Tensor, keys: Tensor, values: Tensor, causal: bool = False,
     """Attention for query [B, H, Q, D] and keys, values [B, G, S, D], H a multiple of G; default scale 1 / sqrt(D).
 
     Causal: the last query sees the last key, so S must not be below Q. Errors: GW0502 type, GW0503 devices,
-    GW0505 shapes.
+    GW0505 shapes, GW0506 causal and scale.
     """
+    check_flag("causal", causal)
     check_float("query", query)
     check_dtype("keys", keys, (query.dtype,))
     check_dtype("values", values, (query.dtype,))
@@ -148,7 +150,7 @@ def attention_decode(
     """One query token [B, H, D] over the first ``length`` tokens of a cache in an 8-bit block format.
 
     ``keys`` and ``values`` are (codes [B, G, S, D], scales [B, G, S, D / 32]), blocks along D.
-    Errors: GW0501 format, GW0502 type, GW0503 devices, GW0505 shapes, GW0506 a format of other width.
+    Errors: GW0501 format, GW0502 type, GW0503 devices, GW0505 shapes, GW0506 a format of other width, scale.
     """
     found = block_format(form)
     check_choice("form", found.name, CACHE_FORMATS)

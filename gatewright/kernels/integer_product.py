@@ -13,7 +13,14 @@ from torch import Tensor
 
 from gatewright.diagnostics import error
 from gatewright.kernels import device
-from gatewright.kernels.arguments import check_choice, check_devices, check_dtype, check_shape, check_whole
+from gatewright.kernels.arguments import (
+    check_choice,
+    check_devices,
+    check_dtype,
+    check_flag,
+    check_shape,
+    check_whole,
+)
 
 ROUNDINGS = ("half_even", "half_up", "half_down", "half_zero", "half_away", "floor", "toward_zero")
 OVERFLOWS = ("saturate", "saturate_symmetric", "saturate_zero", "wrap")
@@ -147,6 +154,8 @@ def integer_linear(
         check_dtype("bias", bias, (torch.int32,))
         check_shape("bias", bias, [weights.shape[0]], "one element for each row of the weights")
     check_devices(x=x, weights=weights, bias=bias)
+    check_flag("relu", relu)
+    check_flag("signed", signed)
     if shift is None:
         if (rounding, overflow, width, signed) != ("half_even", "saturate", 8, True):
             raise error(

@@ -115,8 +115,6 @@ def encoded_in_kernel(cast: CastSpec) -> bool:
 @cache
 def read_output(text: str) -> Output:
     """The output called ``text``. GW02xx for what no cast is called, GW0506 for one that draws random numbers."""
-    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance] - a caller's None
-        raise error("GW0506", f"`output` is `{text}`", help="pass a format's name, or leave `output` out")
     if not text:
         return Output()
     cast = parse_cast(text)
@@ -137,7 +135,10 @@ def read_output(text: str) -> Output:
 def shape_of_output(text: str) -> tuple[str, int, bool]:
     """The packed block format's name and size (empty and 1 without one), and whether there are scales.
 
-    Errors as ``read_output``. A constant to torch.compile, which would else trace the reading of names.
+    Errors as ``read_output``, and GW0506 for what is no text. A constant to torch.compile, which would else trace the
+    reading of names.
     """
+    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance] - a caller's None
+        raise error("GW0506", f"`output` is `{text}`", help="pass a format's name, or leave `output` out")
     found = read_output(text)
     return ("", 1, found.scaled) if found.form is None else (found.form.name, found.form.size, True)

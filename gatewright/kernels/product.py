@@ -21,9 +21,12 @@ from gatewright.kernels.arguments import (
     check_choice,
     check_devices,
     check_dtype,
+    check_flag,
     check_float,
     check_pair,
     check_shape,
+    check_tensor,
+    check_whole,
 )
 from gatewright.kernels.convert import dequantize
 from gatewright.kernels.formats import block_format
@@ -71,6 +74,7 @@ def reference_linear(
 def _linear(x: Tensor, codes: Tensor, scales: Tensor, form: str, bias: Tensor | None, activation: str) -> Tensor:
     depth = x.shape[-1]
     rows = x.reshape(math.prod(x.shape[:-1]), depth)
+    bias = None if bias is None else bias.contiguous()
     device.record("linear_" + form, x)
     shape = (*x.shape[:-1], codes.shape[0])
     if not device.uses_kernel(x) or not depth:
@@ -161,8 +165,10 @@ def freeze(codes: Tensor, scales: Tensor) -> None:
     On Hopper, ``block_linear`` with few rows then fetches them while the kernel before it is still running, which
     makes one row faster by 6 to 18%. Waits for the GPU once: call it after loading, not while a graph is captured.
     A write that PyTorch sees ends the promise. One through ``.data``, or by another library, breaks it, and the next
-    product may read what was there before.
+    product may read what was there before. Errors: GW0502 type, GW0503 devices.
     """
+    for name, each in (("codes", codes), ("scales", scales)):
+        check_tensor(name, each)
     check_devices(codes=codes, scales=scales)
     for each in (codes, scales):
         device.freeze(each)
@@ -191,9 +197,10 @@ def block_product(x: tuple[Tensor, Tensor], weights: tuple[Tensor, Tensor], form
     at least 256 rows go through Hopper's fp8 tensor cores, which is faster than bfloat16: every 128 k of a row get
     one scale, and products are added with 13 bits below the largest (docs/kernels.md bounds both). Elsewhere it
     changes nothing.
-    Errors as ``block_linear``.
+    Errors as ``block_linear``, GW0506 exact.
     """
     found = block_format(form)
+    check_flag("exact", exact)
     x, weights = check_pair("x", x), check_pair("weights", weights)
     for name, (codes, scales) in (("x", x), ("weights", weights)):
         check_shape(f"{name}[0]", codes, (None, None), "operands are [rows, packed K]")
@@ -215,6 +222,7 @@ def group_linear(
     groups of another size are decoded first.
     Errors as ``block_linear``; GW0506 for other widths.
     """
+    bits = check_whole("bits", bits, "GW0506")
     check_choice("bits", str(bits), ("8", "4"))
     check_float("x", x)
     check_float("scales", scales)

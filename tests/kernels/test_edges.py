@@ -128,6 +128,24 @@ ERRORS: dict[str, tuple[str, str, Callable[..., Any]]] = {
         "GW0506", "scale", lambda x, c, s: attention.attention(*3 * [x[None, None, :, :32]], scale="a")),  # type: ignore[arg-type]
     "half a shift": ("GW0506", "shift", lambda x, c, s: integer_product.integer_linear(c, c, shift=0.5)),  # type: ignore[arg-type]
     "a width without a cast": ("GW0506", "shift", lambda x, c, s: integer_product.integer_linear(c, c, width=4)),
+    "nested": (
+        "GW0502", "values", lambda x, c, s: rows.softmax(torch.nested.nested_tensor([x]))),
+    "nested bias": (
+        "GW0502", "bias", lambda x, c, s: product.block_linear(x, c, s, "mxint8", torch.nested.nested_tensor([x[0]]))),
+    "a truth for a length": ("GW0505", "length", lambda x, c, s: convert.dequantize(c, s, "mxint8", length=True)),
+    "bits in words": ("GW0506", "bits", lambda x, c, s: product.group_linear(x, c, x[:2, :1], "8")),  # type: ignore[arg-type]
+    "nothing to freeze": ("GW0502", "scales", lambda x, c, s: product.freeze(c, None)),  # type: ignore[arg-type]
+    "relu in words": (
+        "GW0506", "relu", lambda x, c, s: integer_product.integer_linear(c, c, relu="yes")),  # type: ignore[arg-type]
+    "a sign of 1": (
+        "GW0506", "signed", lambda x, c, s: integer_product.integer_linear(c, c, shift=1, signed=1)),  # type: ignore[arg-type]
+    "exactly what": (
+        "GW0506", "exact", lambda x, c, s: product.block_product((c, s), (c, s), "mxint8", exact="a")),  # type: ignore[arg-type]
+    "causal in words": (
+        "GW0506", "causal", lambda x, c, s: attention.attention(*3 * [x[None, None, :, :32]], causal="a")),  # type: ignore[arg-type]
+    "a scale beyond floats": (
+        "GW0506", "scale", lambda x, c, s: attention.attention(*3 * [x[None, None, :, :32]], scale=10**400)),
+    "outputs in a list": ("GW0506", "output", lambda x, c, s: rows.gelu(x, output=["mxint8"])),  # type: ignore[arg-type]
     "no row to cast": ("GW0505", "gate", lambda x, c, s: rows.silu_gate(x[0, 0], x[0, 0], "mxint8")),
 }  # fmt: skip
 
@@ -141,6 +159,21 @@ def test_errors_come_before_any_launch(case: str, where: str) -> None:
         call(torch.zeros(4, 64, device=where), codes, scales)
     assert caught.value.code == code
     assert before == device.LAUNCHES
+
+
+def test_a_bias_may_be_a_view(where: str) -> None:
+    """Every second element, or one for all, in every kind of product and of epilogue."""
+    x = torch.randn(3, 64, device=where).bfloat16()
+    wide = torch.randn(48, device=where)
+    codes, scales = convert.quantize(torch.randn(24, 64, device=where), "mxfp8")
+    eights = torch.randint(-128, 128, (24, 64), dtype=torch.int8, device=where)
+    for bias in (wide[::2], wide[:1].expand(24)):
+        for kind in product.ACTIVATIONS:
+            found = product.block_linear(x, codes, scales, "mxfp8", bias, kind)
+            assert torch.equal(found, product.block_linear(x, codes, scales, "mxfp8", bias.clone(), kind))
+            found = product.group_linear(x, eights, bias[:, None] * 0.01, 8, bias, kind)
+            plain = bias.clone()
+            assert torch.equal(found, product.group_linear(x, eights, plain[:, None] * 0.01, 8, plain, kind))
 
 
 def test_reference_results_lie_as_the_fakes_say(monkeypatch: pytest.MonkeyPatch) -> None:
