@@ -30,7 +30,7 @@ def gate_value(value, KIND: tl.constexpr):
         t = 1.0 / (1.0 + 0.23164189 * size)
         series = t * (0.127414796 + t * (-0.142248368 + t * (0.7107068705 + t * (-0.7265760135 + t * 0.5307027145))))
         tail = series * tl.exp2(-0.7213475204444817 * value * value) * size
-        return tl.maximum(value, 0.0) - tail
+        return tl.maximum(value, 0.0) - tl.where(value > 16.0, 0.0, tail)  # that of infinity is NaN
     if KIND == 1:
         inner = 0.7978845608028654 * (value + 0.044715 * value * value * value)
         return value / (1.0 + tl.exp(-2.0 * inner))

@@ -41,6 +41,15 @@ def test_gates(shape: tuple[int, ...], dtype: torch.dtype, where: str) -> None:
     assert close(rows.silu_gate(x, up), rows.reference_gates(x, up, "silu_gate"), dtype)
 
 
+def test_gates_of_infinities_and_nan(where: str) -> None:
+    """As PyTorch's on one element; its vectors on a CPU have gelu(inf) = NaN."""
+    x = torch.tensor([torch.inf, torch.nan, 3e38, -3e38, 17.0, -17.0, -torch.inf], device=where)
+    expected = torch.tensor([torch.inf, torch.nan, 3e38, 0.0, 17.0, 0.0, torch.nan], device=where)
+    for kind in ("none", "tanh"):
+        torch.testing.assert_close(rows.gelu(x, kind), expected, equal_nan=True)
+    torch.testing.assert_close(rows.silu_gate(x, torch.ones_like(x))[:4], expected[:4], equal_nan=True)
+
+
 @pytest.mark.parametrize("name", list(FORMATS))
 def test_cast_outputs_equal_a_cast_of_the_result(name: str, where: str) -> None:
     x = torch.randn(6, 96, device=where) * 4
