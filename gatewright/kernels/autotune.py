@@ -15,13 +15,14 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from gatewright.kernels import device
 from gatewright.kernels.seeds import SEEDS
+from gatewright.sim.cache import cache_folder, locked
 
 Config = dict[str, Any]
 _state = {"tuning": os.environ.get("GATEWRIGHT_AUTOTUNE", "0") == "1"}
@@ -32,8 +33,7 @@ _unwritable: set[Path] = set()
 
 def cache_file() -> Path:
     """Where configurations are kept."""
-    folder = os.environ.get("GATEWRIGHT_CACHE")
-    return (Path(folder) if folder else Path.home() / ".cache" / "gatewright") / "kernels.json"
+    return cache_folder() / "kernels.json"
 
 
 @contextlib.contextmanager
@@ -48,28 +48,32 @@ def autotuning(enabled: bool = True) -> Iterator[None]:
 
 
 def _entries() -> dict[str, Config]:
-    """The cache, read once for each file; an unreadable file counts as empty."""
+    """The cache, read once for each file."""
     path = cache_file()
     if _loaded != [path]:
         _loaded[:] = [path]
         _found.clear()
-        with contextlib.suppress(OSError, ValueError):
-            _found.update(json.loads(path.read_text()))
+        _found.update(_read(path))
     return _found
 
 
+def _read(path: Path) -> dict[str, Config]:
+    """What a file holds; a file that cannot be read, or holds no table, counts as empty."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return cast(dict[str, Config], found) if isinstance(found, dict) else {}
+
+
 def _save() -> None:
-    """Write the cache atomically, keeping what other processes added; a warning, once, where that fails."""
+    """Write the cache atomically, keeping what other processes add; a warning, once, where that fails."""
     path = cache_file()
-    merged: dict[str, Config] = {}
-    with contextlib.suppress(OSError, ValueError):
-        merged.update(json.loads(path.read_text()))
-    merged.update(_found)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as aside:
+        with locked(path.with_suffix(".lock")), tempfile.TemporaryDirectory(dir=path.parent) as aside:
             written = Path(aside) / path.name
-            written.write_text(json.dumps(merged, indent=1, sort_keys=True))
+            written.write_text(json.dumps({**_read(path), **_found}, indent=1, sort_keys=True))
             written.replace(path)
     except OSError as failure:
         if path not in _unwritable:

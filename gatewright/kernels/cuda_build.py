@@ -3,7 +3,7 @@
 The sources export plain C functions that take device pointers, sizes and the stream, and return a
 ``cudaError_t``: no torch header is compiled, so a build takes seconds. The libraries are kept under
 ``$GATEWRIGHT_CACHE/cuda`` (default ``~/.cache/gatewright``), by source with what it includes, torch and GPU. Without
-nvcc, or with ``GATEWRIGHT_CUDA=0``, ``library`` is None once a warning has said so, and Triton serves the call.
+nvcc ``library`` is None once a warning has said so, and Triton serves the call; ``GATEWRIGHT_CUDA=0`` asks for that.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ def library(name: str) -> ctypes.CDLL | None:
     try:
         if not shared.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            os.environ.setdefault("TORCH_CUDA_ARCH_LIST", f"{major}.{minor}")
             flags = ["-O3", "-std=c++17", f"-gencode=arch=compute_{target},code=sm_{target}"]
             # Built aside and moved: another process never sees half a library.
             with tempfile.TemporaryDirectory(dir=folder) as aside:
@@ -57,12 +56,15 @@ def library(name: str) -> ctypes.CDLL | None:
                 (Path(aside) / shared.name).replace(shared)
         return ctypes.CDLL(str(shared))
     except (OSError, RuntimeError, ImportError) as failure:
-        reason = str(failure).strip().splitlines()
-        warnings.warn(
-            f"{name}.cu was not built ({reason[0] if reason else failure}); Triton serves these calls",
-            stacklevel=2,
-        )
+        warnings.warn(f"{name}.cu was not built ({why_not_built(failure)}); Triton serves these calls", stacklevel=2)
         return None
+
+
+def why_not_built(failure: Exception) -> str:
+    """The line of a build's failure that says why: the compiler's own, not the command that PyTorch puts first."""
+    lines = [each.strip() for each in str(failure).splitlines() if each.strip()] or [type(failure).__name__]
+    told = [each for each in lines[1:] if re.search(r"\b(error|fatal|not found)\b", each)]
+    return (told or lines)[0][:300]
 
 
 def text_with_includes(source: Path) -> str:

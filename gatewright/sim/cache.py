@@ -21,12 +21,15 @@ MOST_ENTRIES = 400
 
 
 def cache_folder() -> Path:
-    """``$GATEWRIGHT_CACHE``, else ``gatewright`` in the user's cache folder."""
+    """``$GATEWRIGHT_CACHE``, else ``gatewright`` in the user's cache folder, else in the system's temporary folder."""
     chosen = os.environ.get("GATEWRIGHT_CACHE")
     if chosen:
         return Path(chosen).absolute()
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "gatewright"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "gatewright"
+    except RuntimeError:  # a user without a home, as some containers have
+        return Path(tempfile.gettempdir()) / "gatewright"
 
 
 def digest(*parts: str | bytes) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import multiprocessing
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -205,6 +208,24 @@ def test_without_a_compiler_triton_serves(monkeypatch: pytest.MonkeyPatch, tmp_p
         assert cuda_build.library.__wrapped__("dequantize_cuda") is None
 
 
+def test_a_compiler_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from torch.utils import cpp_extension
+
+    compiler = tmp_path / "bin" / "nvcc"
+    compiler.parent.mkdir()
+    compiler.write_text("#!/bin/sh\necho 'nvcc fatal : the disk is full' >&2; exit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("GATEWRIGHT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(cpp_extension, "CUDA_HOME", str(tmp_path))
+    monkeypatch.delenv("TORCH_CUDA_ARCH_LIST", raising=False)
+    told = r"dequantize_cuda.cu was not built \(nvcc fatal : the disk is full\); Triton serves"
+    with pytest.warns(UserWarning, match=told):
+        assert cuda_build.library.__wrapped__("dequantize_cuda") is None
+    assert "TORCH_CUDA_ARCH_LIST" not in os.environ
+
+
 class OnAGpu:
     """What the autotuner asks of a tensor."""
 
@@ -240,9 +261,35 @@ def test_tuning_is_kept_by_device_and_shape(monkeypatch: pytest.MonkeyPatch, tmp
     assert choose(64) == 2 and choose(128) == 1
     names.append("another GPU")
     assert choose(64) == 1
-    autotune.cache_file().write_text("no JSON")
+    for damaged in ("no JSON", "null", "[1, 2]", '{"one GPU|kernel|64": 3}', ""):
+        autotune.cache_file().write_text(damaged)
+        monkeypatch.setattr(autotune, "_loaded", [])
+        assert choose(64) == 1
+    with autotune.autotuning():
+        assert choose(64) == 2  # a damaged cache is written anew
+    assert list(json.loads(autotune.cache_file().read_text()).values()) == [{"tile": 2}]
+
+
+def tune_forty(process: int) -> None:
+    """What one of several processes does: entries of its own, kept one by one."""
+    for index in range(40):
+        autotune._entries()[f"{process}|{index}"] = {"tile": index}
+        autotune._save()
+        autotune._found.clear()  # what it tuned before is on the disk alone
+
+
+def test_processes_that_tune_at_once_keep_each_others_results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GATEWRIGHT_CACHE", str(tmp_path))
     monkeypatch.setattr(autotune, "_loaded", [])
-    assert choose(64) == 1
+    started = [multiprocessing.get_context("fork").Process(target=tune_forty, args=(each,)) for each in range(3)]
+    for each in started:
+        each.start()
+    for each in started:
+        each.join()
+    assert [each.exitcode for each in started] == [0, 0, 0]
+    kept = json.loads((tmp_path / "kernels.json").read_text())
+    assert kept == {f"{each}|{index}": {"tile": index} for each in range(3) for index in range(40)}
+    assert {each.name for each in tmp_path.iterdir()} == {"kernels.json", "kernels.lock"}
 
 
 def test_a_cache_that_cannot_be_written_is_told_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
