@@ -37,5 +37,7 @@ def check_program(graph: Graph, codes: Sequence[np.ndarray], where: torch.device
         assert (host(each) == wanted.astype(object)).all(), f"{value.name}\n{graph.text()}\n{program.source()}"
     source = program.source(len(codes[0]))
     ast.parse(source)
-    assert all(0 <= int(fill) < 128 for fill in re.findall(r"other=(-?\d+)", source)), "Triton 3.6 spreads the sign of others"
+    assert all(0 <= int(fill) < 128 for fill in re.findall(r"other=(-?\d+)", source)), (
+        "Triton 3.6 spreads the sign of others"
+    )
     return program

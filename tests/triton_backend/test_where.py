@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
 from gatewright.backends.triton import contractions
 from gatewright.backends.triton.golden import GoldenProgram
+from gatewright.backends.triton.program import Program
 from gatewright.ir.transforms.legalise import legalise
 from gatewright.kernels.device import LAUNCHES
 from tests.conformance.cases import inputs_of
@@ -40,3 +43,13 @@ def test_which_kernels_ran_where(
     library = {"integer_linear", "int8 matrix product", "float product"}
     assert {kind for kind, ran in LAUNCHES if ran == place} >= printed | library
     assert LAUNCHES["contract", "host"]
+
+
+def test_the_text_names_what_no_printed_kernel_computes(where: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    for case, remark in (("very wide", "floating point"), ("beyond int64", "on the host, in Python integers")):
+        graph = product_graph(*CASES[case])
+        assert re.search(rf"^# %contract: .*{remark}", Program(graph).source(4), re.MULTILINE)
+    for limit in ("LARGE", "DEEP"):
+        monkeypatch.setattr(contractions, limit, 1)
+    text = Program(product_graph(*CASES["rows"])).source(4)
+    assert "# %contract: the library's product of int8 digits" in text

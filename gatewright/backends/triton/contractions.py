@@ -72,6 +72,7 @@ class Contraction:
         self.prologues = _prologues(nodes, node)
         self._digits: dict[torch.device, Digits] = {}
         self._bias: dict[torch.device, Tensor] = {}
+        self._remarks: dict[object, KernelSource] = {}
         name = self.output.name
         if follower is not None:
             assert isinstance(follower.op, Map)
@@ -131,7 +132,7 @@ class Contraction:
 
     @property
     def sources(self) -> dict[object, KernelSource]:
-        """The printed kernels so far."""
+        """The printed kernels so far, and remarks on what the library computes."""
         own: dict[object, KernelSource] = {} if self.product is None else dict(self.product.sources)
         if self._bias and self.cast is not None:
             given = {each.name: getattr(self.cast, each.name) for each in fields(self.cast) if each.name != "bias"}
@@ -144,7 +145,7 @@ class Contraction:
             for side, each in enumerate(self.prologues) if each is not None
             for key, source in each.map.sources.items()
         }  # fmt: skip
-        return {**before, **own, **{("map", key): source for key, source in self.map.sources.items()}}
+        return {**before, **self._remarks, **own, **{("map", key): source for key, source in self.map.sources.items()}}
 
     def __call__(self, held: Mapping[Value, Held], batch: int) -> Held:
         """The codes behind the map; ``held`` has what the nodes read, each side without prologue as one tensor."""
@@ -170,12 +171,19 @@ class Contraction:
                 for prologue, each, stream in zip(self.prologues, (left, right), self.streams, strict=True)
             )
             return Held((self.product(a, b, operands, batch, self.node.output.shape),))
+        self._remark("products in floating point, in pieces that are exact")
         total = left.new_empty((batch, *self.node.output.shape), dtype=torch.int64)
         if not left.is_meta:
             device.record("float product", left)
             with _full_precision():
                 total = contract(self.op.indices, left.long(), right.long(), (self.bounds[0], self.bounds[1]))
         return self._mapped(Held((total,)), held, batch)
+
+    def _remark(self, what: str) -> None:
+        """Name in the text what no printed kernel computes."""
+        if what not in self._remarks:
+            name = self.node.output.name
+            self._remarks[what] = KernelSource(name, f"# %{name}: {what}, in PyTorch\n", ())
 
     # ---- the library -----------------------------------------------------------------------
     def _uses_library(self, left: Tensor, right: Tensor) -> bool:
@@ -214,6 +222,7 @@ class Contraction:
 
     def _by_library(self, left: Tensor, right: Tensor) -> Held:
         digits, kept, axes = self._matrices(left, right)
+        self._remark("the library's product of int8 digits")
         if not left.is_meta:
             device.record("int8 matrix product", left)
         return axes(multiply(digits, kept))

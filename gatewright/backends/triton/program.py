@@ -7,6 +7,7 @@ computed in Python integers on the host, as the golden model does.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -45,6 +46,21 @@ Codes = Tensor | IntegerArray
 INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
 
 
+@dataclass(frozen=True, slots=True)
+class OnHost:
+    """Nodes that no kernel computes; the program's text says so."""
+
+    nodes: tuple[Node, ...]
+
+    @property
+    def sources(self) -> dict[str, KernelSource]:
+        """A remark for each node."""
+        return {
+            name: KernelSource(name, f"# %{name}: on the host, in Python integers: beyond what int64 holds\n", ())
+            for name in (node.output.name for node in self.nodes)
+        }
+
+
 class Program:
     """The kernels of an integer-level graph; call it with codes.
 
@@ -58,7 +74,7 @@ class Program:
         self._arrays = {value: producers[value].op.evaluate() for value in self.constants}
         self._placed: dict[tuple[Value, torch.device], Held | IntegerArray] = {}
         self._copies: dict[Value, MapKernel] = {}
-        self.kernels: list[MapKernel | RowsKernel | PadKernel | Contraction] = []
+        self.kernels: list[MapKernel | RowsKernel | PadKernel | Contraction | OnHost] = []
         kept = set(self.graph.outputs)
         users = self.graph.users()
         self._steps = [
@@ -97,7 +113,10 @@ class Program:
         return [self._result(value, held[value], batch) for value in self.graph.outputs]
 
     def source(self, batch: int = 1024) -> str:
-        """The kernels' text, in the order in which they run for a batch of this size."""
+        """The kernels' text, in the order in which they run for a batch of this size.
+
+        What the library or the host computes instead is named in a remark.
+        """
         inputs = [
             torch.empty((batch, *value.shape), dtype=storage_type(value.interval), device="meta")
             for value in self.graph.inputs
@@ -231,6 +250,7 @@ class Program:
 
     def _on_host(self, nodes: Sequence[Node]) -> Step:
         """Nodes with values beyond int64, in Python integers; narrow results go back to the device."""
+        self.kernels.append(OnHost(tuple(nodes)))
 
         def run(held: Environment, batch: int, where: torch.device) -> Environment:
             known: dict[Value, IntegerArray] = {}
