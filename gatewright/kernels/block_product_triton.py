@@ -118,6 +118,7 @@ def block_product_kernel(
         if NATIVE:
             total = tl.dot(weights.to(values.dtype), tl.trans(values), total)
         else:
+            weights = to_float32(round_to(weights, x.dtype.element_ty, NATIVE), NATIVE)
             total = tl.dot(weights, tl.trans(to_float32(values, NATIVE)), total, input_precision="ieee")
     result = tl.trans(total)
     inside = (m[:, None] < M) & (column[None, :] < N)

@@ -74,7 +74,7 @@ def reference_linear(
 def _linear(x: Tensor, codes: Tensor, scales: Tensor, form: str, bias: Tensor | None, activation: str) -> Tensor:
     depth = x.shape[-1]
     rows = x.reshape(math.prod(x.shape[:-1]), depth)
-    bias = None if bias is None else bias.contiguous()
+    bias = None if bias is None else bias.to(x.dtype).contiguous()  # as PyTorch's own product has it
     device.record("linear_" + form, x)
     shape = (*x.shape[:-1], codes.shape[0])
     if not device.uses_kernel(x) or not depth:
@@ -148,6 +148,7 @@ def block_linear(
 ) -> Tensor:
     """activation(x . w^T + bias) for x [..., K] and weights [N, K] in the block format ``form`` along K.
 
+    A bias of another type is rounded to x's.
     Errors: GW0501 format, GW0502 type, GW0503 devices, GW0505 shapes, GW0506 activation.
     """
     found = block_format(form)

@@ -179,6 +179,25 @@ def test_a_bias_may_be_a_view(where: str) -> None:
             assert torch.equal(found, product.group_linear(x, eights, plain[:, None] * 0.01, 8, plain, kind))
 
 
+def test_weights_beyond_the_type_of_x(where: str) -> None:
+    """They round to x's type: infinities in float16, and their differences NaN."""
+    x = torch.ones(3, 64, device=where).half()
+    codes, scales = convert.quantize(torch.full((5, 64), 2.0**17, device=where), "mxfp8")
+    assert product.block_linear(x, codes, scales, "mxfp8").isposinf().all()
+    x[:, 1::2] = -1
+    assert product.block_linear(x, codes, scales, "mxfp8").isnan().all()
+
+
+@pytest.mark.parametrize("height", [1, 16, 40, 70])
+def test_a_bias_counts_in_the_type_of_x(height: int, where: str) -> None:
+    """However many rows there are, and whatever kernel serves them."""
+    x = torch.randn(height, 256, device=where).bfloat16()
+    codes, scales = convert.quantize(torch.randn(24, 256, device=where), "mxfp4")
+    bias = torch.randn(24, device=where) * 100
+    found = product.block_linear(x, codes, scales, "mxfp4", bias, "silu")
+    assert torch.equal(found, product.block_linear(x, codes, scales, "mxfp4", bias.bfloat16(), "silu"))
+
+
 def test_reference_results_lie_as_the_fakes_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "INTERPRET", False)
     x = torch.randn(64, 3).t()
