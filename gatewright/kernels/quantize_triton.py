@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gatewright.kernels import device
+from gatewright.kernels import device, quantize_cuda
 from gatewright.kernels.autotune import tuned
 from gatewright.kernels.device_code import (
     apply_inverse_scale,
@@ -147,6 +147,9 @@ def launch_quantize(values: Tensor, form: BlockFormat, axis: int) -> tuple[Tenso
     codes = torch.empty(code_shape, dtype=form.code_dtype, device=values.device)
     scales = torch.empty(scale_shape, dtype=torch.uint8, device=values.device)
     if values.numel() == 0:
+        return codes, scales
+    if quantize_cuda.serves(values, form, axis):
+        quantize_cuda.launch_quantize(values, form, codes, scales)
         return codes, scales
     common = {"FORMAT": form.name, "NATIVE": device.native()}
     if axis == len(shape) - 1:

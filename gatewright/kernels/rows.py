@@ -59,10 +59,12 @@ def _rows(
             gain = None if weight is None else weight.contiguous()
             shift = None if bias is None else bias.contiguous()
             values = values.contiguous()
-            if not output and rows_cuda.serves(values, gain, shift):
-                rows_cuda.launch_rows(ROW_KINDS.index(kind), values, gain, shift, epsilon, out)
+            given = (ROW_KINDS.index(kind), values, gain, shift, epsilon, out, scales)
+            packed = output if target.form is None else target.form.name
+            if rows_cuda.serves(values, gain, shift, packed):
+                rows_cuda.launch_rows(*given, packed)
             else:
-                launch_rows(ROW_KINDS.index(kind), values, gain, shift, epsilon, out, scales, target.kernel)
+                launch_rows(*given, target.kernel)
             return target.finish((out, scales))
     device.LAUNCHES[kind, "reference"] += 1
     return target.of(reference_rows(values, weight, bias, kind, epsilon), values.dtype)

@@ -15,6 +15,7 @@ from gatewright.kernels.formats import (
     dequantize_reference,
     element_values,
     encode_elements,
+    encode_scales,
     pack,
     quantize_reference,
     scale_values,
@@ -84,6 +85,44 @@ def test_quantizes_like_the_reference(name: str, dtype: torch.dtype, axis: int, 
     valid = scale_values(form.scale)[scales.movedim(axis, -1).long()].isfinite().repeat_interleave(form.size, -1)
     assert torch.equal(found[valid], wanted[valid])
     assert valid.float().mean() > 0.8
+
+
+def differences(x: torch.Tensor, form: BlockFormat) -> int:
+    """Codes and scales of ``x`` that are not the reference's; those under NaN are unspecified."""
+    codes, scales = convert.quantize(x, form.name)
+    expected, expected_scales = quantize_reference(x, form)
+    valid = scale_values(form.scale).to(x.device)[scales.long()].isfinite().repeat_interleave(form.size, -1)
+    wrong = (unpack(codes, form) != unpack(expected, form)) & valid
+    return int(wrong.sum()) + int((scales != expected_scales).sum())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_quantizes_every_bfloat16(name: str, where: str) -> None:
+    """Every magnitude as its block's largest, and under every scale every value; samples of both in the interpreter."""
+    form = FORMATS[name]
+    bits = torch.arange(-(2**15), 2**15, 1 if where == "cuda" else 41, device=where)
+    every = bits.to(torch.int16).view(torch.bfloat16)
+    assert differences(torch.nn.functional.pad(every[:, None], (3, form.size - 4)), form) == 0
+    numbers = every[every.isfinite()]
+    positive = numbers[numbers > 0]
+    codes = encode_scales(positive.double(), form)
+    room = form.size - 1
+    for code in codes.unique()[:: 1 if where == "cuda" else 50]:
+        largest = positive[codes == code]
+        for amax in (largest.min(), largest.max()):
+            below = numbers[numbers.abs() <= amax]
+            rest = torch.nn.functional.pad(below, (0, -len(below) % room)).view(-1, room)
+            assert differences(torch.cat([amax.expand(len(rest), 1), rest], 1), form) == 0, (code, amax)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_quantizes_any_number_of_blocks(name: str, where: str) -> None:
+    form = FORMATS[name]
+    for rows, blocks in ((1, 1), (1, 2), (3, 5), (1, 31), (1, 33), (7, 37), (1, 515)):
+        x = torch.randn(rows, blocks * form.size, device=where) * 2.0 ** torch.randint(-9, 9, (rows, 1), device=where)
+        assert differences(x.bfloat16(), form) == 0, (rows, blocks)
+        skewed = torch.cat((x.new_zeros(3), x.flatten())).bfloat16()[3:]  # no 16-byte boundary
+        assert differences(skewed.view(rows, -1), form) == 0, (rows, blocks)
 
 
 @pytest.mark.parametrize("name", ["mxfp8_e4m3", "mxfp8_e5m2", "mxfp6_e3m2", "mxfp6_e2m3", "mxfp4"])

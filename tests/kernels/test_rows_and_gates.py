@@ -7,9 +7,9 @@ import torch
 
 from gatewright.diagnostics import GatewrightError
 from gatewright.kernels import convert, rows
-from gatewright.kernels.formats import FORMATS
+from gatewright.kernels.formats import FORMATS, scale_values, unpack
 
-WIDTHS = [32, 100, 520, 1024, 2040, 4096, 8200, 16384]
+WIDTHS = [32, 100, 520, 1024, 2040, 2048, 4000, 4096, 8192, 8200, 16384]
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 
 
@@ -68,7 +68,54 @@ def test_cast_outputs_equal_a_cast_of_the_result(name: str, where: str) -> None:
         assert torch.equal(fused[kind][1], scales), kind
 
 
-@pytest.mark.parametrize("width", [64, 1024, 4096, 16384])
+@pytest.mark.parametrize("width", [64, 768, 1024, 1536, 4096, 6144, 16384])
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_cast_outputs_of_exact_rows(name: str, width: int, where: str) -> None:
+    """Rows of +-1 have mean 0 and deviation 1: the float32 result is +-gain + shift, and known."""
+    x = torch.ones(3, width, device=where, dtype=torch.bfloat16)
+    x[0, 1::2], x[1, : width // 2], x[2, ::4], x[2, 1::4] = -1, -1, -1, -1
+    gain = (torch.randint(-96, 97, (width,)) / 32 * torch.pow(2.0, torch.randint(-8, 8, (width,)))).bfloat16()
+    gain[:32] *= 2.0**-128
+    gain[32:64] = 3.0e38
+    if width > 64:
+        gain[64:96] = 0
+        gain[200] = 510.0  # 127.5 units of MXINT8
+        gain[100], gain[130], gain[161:164] = torch.nan, torch.inf, torch.tensor([2.0**-127, -(2.0**-133), 0.75])
+    gain = gain.to(where)
+    shift = torch.where(gain.abs() < 1e30, torch.randn(width, device=where), 0).bfloat16()
+    plain = x.float() * gain.float()
+    for found, expected in (
+        (rows.rms_norm(x, gain, 0.0, name), plain),
+        (rows.layer_norm(x, gain, None, 0.0, name), plain),
+        (rows.layer_norm(x, gain, shift, 0.0, name), plain + shift.float()),
+    ):
+        codes, scales = convert.quantize(expected, name)
+        assert torch.equal(found[1], scales)
+        finite = scale_values(FORMATS[name].scale)[scales.cpu().long()].isfinite()
+        assert finite.any()
+        same = unpack(found[0], FORMATS[name]) == unpack(codes, FORMATS[name])
+        assert same.cpu()[finite.repeat_interleave(FORMATS[name].size, -1)].all()
+
+
+@pytest.mark.parametrize("width", [512, 2048, 3072, 4064, 8192, 12288])
+@pytest.mark.parametrize("name", ["mxint8", "mxfp8_e4m3"])
+def test_cast_outputs_of_random_rows(name: str, width: int, where: str) -> None:
+    """Codes differ from those of the reference only where float32's noise meets a rounding's edge."""
+    x = (torch.randn(5, width, device=where) * 3).bfloat16()
+    gain, shift = torch.randn(2, width, device=where).bfloat16()
+    for kind, found in (
+        ("softmax", rows.softmax(x, name)),
+        ("layer_norm", rows.layer_norm(x, gain, shift, 1e-5, name)),
+        ("rms_norm", rows.rms_norm(x, gain, 1e-5, name)),
+    ):
+        weights = (None, None) if kind == "softmax" else (gain, shift)
+        wide = rows.reference_rows(x, *weights, kind, 1e-5)
+        codes, scales = convert.quantize(wide, name)
+        assert (found[0] != codes).float().mean() < 2e-3, kind
+        assert (found[1] != scales).float().mean() < 2e-3, kind
+
+
+@pytest.mark.parametrize("width", [64, 1024, 2048, 4096, 4104, 16384])
 def test_softmax_of_special_rows(width: int, where: str) -> None:
     """As PyTorch's: NaN for a row that is all -inf or has a NaN or +inf; the largest values do not overflow."""
     x = torch.randn(6, width, device=where).bfloat16()
