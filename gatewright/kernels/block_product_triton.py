@@ -19,8 +19,6 @@ from gatewright.kernels.autotune import tuned
 from gatewright.kernels.device_code import decode_units, round_to, to_float32, unit_scale
 from gatewright.kernels.gates_triton import gate_value
 
-ACTIVATIONS = ("none", "relu", "gelu", "silu")
-
 
 @triton.jit
 def finish(value, bias, column, within, ACTIVATION: tl.constexpr, HAS_BIAS: tl.constexpr, NATIVE: tl.constexpr):

@@ -236,3 +236,21 @@ def test_errors(code: str, call: object, where: str) -> None:
     with pytest.raises(GatewrightError) as caught:
         call(torch.zeros(4, 64, device=where), codes, scales)  # type: ignore[operator]
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize("height", [1, 2, 16])
+@pytest.mark.parametrize("name", ["mxint8", "mxfp8", "mxfp4", "nvfp4"])
+def test_frozen_weights_in_a_row_of_launches(name: str, height: int, where: str) -> None:
+    """A launch that begins early still waits for its x, which the launch before it makes."""
+    size, layers = (4096, 40) if where == "cuda" else (64, 2)
+    codes, scales = convert.quantize(torch.randn(size, size, device=where) / size**0.5, name)
+    expected = [torch.randn(height, size, device=where).bfloat16()]
+    for _ in range(layers):
+        expected.append(product.block_linear(expected[-1], codes, scales, name))
+        if where == "cuda":
+            torch.cuda.synchronize()
+    product.freeze(codes, scales)
+    found = expected[:1]
+    for _ in range(layers):
+        found.append(product.block_linear(found[-1], codes, scales, name))
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))

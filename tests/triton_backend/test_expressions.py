@@ -8,7 +8,7 @@ import torch
 
 from gatewright.backends.triton.access import Held
 from gatewright.backends.triton.expressions import RULES, is_narrow, print_expression, register_type, storage_type
-from gatewright.backends.triton.maps import MapKernel, input_intervals
+from gatewright.backends.triton.maps import MapKernel
 from gatewright.diagnostics import GatewrightError
 from gatewright.ir.expressions import Expression, ExpressionBuilder, Term
 from gatewright.ir.formats import DETERMINISTIC_ROUNDINGS
@@ -33,6 +33,15 @@ def operands(intervals: list[Interval], generator: np.random.Generator) -> list[
     grids = np.meshgrid(*found, indexing="ij")
     chosen = generator.permutation(grids[0].size)[:400]
     return [grid.reshape(-1)[chosen] for grid in grids]
+
+
+def input_intervals(expression: Expression, count: int) -> list[Interval]:
+    """The interval of every operand; one that the expression does not have gets that of zero."""
+    found = [Interval(0, 0)] * count
+    for node in expression.nodes:
+        if node.op == "input":
+            found[int(node.attributes[0])] = node.interval
+    return found
 
 
 def check(expression: Expression, arrays: list[np.ndarray], where: torch.device) -> None:

@@ -100,12 +100,3 @@ def copy_kernel(name: str, interval: Interval) -> MapKernel:
     """The identity: a sum of parts becomes one tensor in the narrowest type."""
     builder = ExpressionBuilder([interval])
     return MapKernel(name, builder.finish(builder.inputs[0]))
-
-
-def input_intervals(expression: Expression, count: int) -> list[Interval]:
-    """The interval of every operand; one that the expression does not have gets that of zero."""
-    found = [Interval(0, 0)] * count
-    for node in expression.nodes:
-        if node.op == "input":
-            found[int(node.attributes[0])] = node.interval
-    return found
