@@ -88,6 +88,54 @@ def test_rows_are_shared_by_every_multiprocessor(name: str, where: str) -> None:
         assert error_of(found[:, -40:], expected[:, -40:]) < 1e-2
 
 
+@pytest.mark.parametrize("name", ["mxint8", "mxfp8", "mxfp4", "nvfp4"])
+def test_every_count_of_rows_that_a_kernel_takes(name: str, where: str) -> None:
+    """Odd columns, K that is no power of two, x and weights that are views, written weights and frozen ones."""
+    columns, depth = (333, 2304) if where == "cuda" else (33, 256)  # the interpreter takes a while
+    codes, scales = convert.quantize(torch.randn(columns, depth, device=where) * 0.1, name)
+    for rows in range(1, 18) if where == "cuda" else (3, 17):
+        x = torch.randn(rows, 2 * depth, device=where).bfloat16()[:, ::2]
+        expected = product.reference_linear(x, codes, scales, block_format(name).name, None, "silu")
+        for frozen in (False, True):
+            if frozen:
+                product.freeze(codes, scales)
+            for _ in range(3 if where == "cuda" else 1):  # sums that blocks exchange leave nothing behind
+                found = product.block_linear(x, codes, scales, name, None, "silu")
+                assert error_of(found, expected) < 5e-3
+                assert torch.equal(found, product.block_linear(x, codes, scales, name, None, "silu"))
+
+
+@pytest.mark.parametrize("rows", [3, 9])
+@pytest.mark.parametrize("name", ["mxint8", "mxfp8", "mxfp4"])
+def test_scales_from_end_to_end_in_one_row(name: str, rows: int, where: str) -> None:
+    """Each row's scales are of one size, from 2^-127 to 2^80, but for blocks of zeros, whose scale is the least."""
+    columns, depth = 200, 1024 if where == "cuda" else 128
+    codes, scales = convert.quantize(torch.randn(columns, depth, device=where), name)
+    x = torch.randn(rows, depth, device=where).bfloat16()
+    scales.copy_(torch.randint(0, 4, scales.shape) + torch.arange(columns)[:, None])
+    codes[:, : codes.shape[1] // 4] = 0
+    scales[:, : scales.shape[1] // 4] = 0
+    weights = convert.dequantize(codes, scales, name).double()
+    expected = x.double() @ weights.T
+    found = product.block_linear(x, codes, scales, name).double()
+    high = torch.arange(columns) >= 24  # below, sums of the least floats remain
+    error = (found - expected).norm(dim=0) / expected.norm(dim=0)
+    assert (error[high.to(where)] < 5e-3).all()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 16])
+@pytest.mark.parametrize("name", ["mxint8", "mxfp8", "mxfp4", "nvfp4"])
+def test_specials_in_x_stay_in_their_row(name: str, rows: int, where: str) -> None:
+    columns, depth = (80, 512) if where == "cuda" else (16, 128)
+    codes, scales = convert.quantize(torch.randn(columns, depth, device=where) + 3.0, name)
+    for special in (torch.nan, torch.inf):
+        x = torch.randn(rows, depth, device=where).bfloat16()
+        x[rows // 2, 77] = special
+        found = product.block_linear(x, codes, scales, name)
+        assert not found[rows // 2].isfinite().any()
+        assert found[torch.arange(rows) != rows // 2].isfinite().all()
+
+
 def test_blocks_that_share_columns() -> None:
     """All of them where each has almost a full turn, else as few as keep their turns full."""
     assert device.share_tiles(8192, 2, 264) == 264
