@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from gatewright.kernels import (
     convert,
     decode_product_cuda,
     fp8_product_cuda,
+    group_decode_cuda,
     half_decode_cuda,
     integer_decode_cuda,
     integer_product,
@@ -24,6 +25,7 @@ from gatewright.kernels.block_product_triton import launch_block_product
 from gatewright.kernels.formats import FORMATS
 
 SIZE = 8192
+GROUP = 128  # plain integers that share a scale
 DECODE = ("mxint8", "mxfp8_e4m3", "mxfp4", "nvfp4")
 SPEEDUPS = {"mxint8": 1.7, "mxfp4": 3.0}
 
@@ -48,7 +50,8 @@ def rows(context: Context) -> Iterator[Row]:
     for name in DECODE:
         for few in (1, 16):
             yield from decode_rows(context, name, few, library[few], single)
-    yield from grouped_rows(context, library[1])
+    for few in (1, 16):
+        yield from grouped_rows(context, few, library[few])
     yield from prefill_rows(context)
     yield from grouped_prefill_rows(context)
     yield from mx_rows(context)
@@ -102,23 +105,37 @@ def decode_rows(context: Context, name: str, few: int, library: float, single: d
         yield row
 
 
-def grouped_rows(context: Context, library: float) -> Iterator[Row]:
-    """Plain integer weights with group scales, one row of x."""
+def grouped_weights(bits: int, group: int = GROUP) -> tuple[Tensor, Tensor]:
+    """Random integers [SIZE, SIZE] with bfloat16 scales."""
+    codes = torch.randint(0, 256, (SIZE, SIZE * bits // 8), dtype=torch.uint8, device="cuda").view(torch.int8)
+    return codes, (torch.rand(SIZE, SIZE // group, device="cuda") * 0.01).bfloat16()
+
+
+def grouped_rows(context: Context, few: int, library: float) -> Iterator[Row]:
+    """Plain integer weights with group scales by ``few`` rows of x, in CUDA C++ and in Triton."""
     for bits in (8, 4):
-        size = SIZE * SIZE * bits // 8 + SIZE * SIZE // 128 * 2
-
-        def make(bits: int = bits) -> tuple[Tensor, Tensor, Tensor]:
-            codes = torch.randint(0, 256, (SIZE, SIZE * bits // 8), dtype=torch.uint8, device="cuda")
-            scales = (torch.rand(SIZE, SIZE // 128, device="cuda") * 0.01).bfloat16()
-            return torch.randn(1, SIZE, device="cuda").bfloat16(), codes.view(torch.int8), scales
-
-        sets = rotation(make, size)
-        expected = product.reference_linear(*sets[0], f"int{bits}", None, "none")
-        found = product.group_linear(*sets[0], bits)
-        taken = milliseconds(lambda x, c, s, bits=bits: product.group_linear(x, c, s, bits), sets)
-        yield context.read_row("decode", f"M=1 int{bits} groups of 128", "triton", taken, size,
-                               correct=within(found, expected, 4e-3),
-                               note=f"{library / taken:.2f}x cuBLAS bfloat16")  # fmt: skip
+        form = f"int{bits}"
+        size = SIZE * SIZE * bits // 8 + SIZE * SIZE // GROUP * 2
+        sets = rotation(
+            lambda bits=bits: (torch.randn(few, SIZE, device="cuda").bfloat16(), *grouped_weights(bits)), size
+        )
+        expected = product.reference_linear(*sets[0], form, None, "none")
+        variants: dict[str, Callable[..., Tensor]] = {
+            "triton": lambda x, c, s, form=form: launch_block_product(x, c, s, form, GROUP, None, "none")
+        }
+        # The last of these is the one that `group_linear` takes: unfrozen weights first, then frozen ones.
+        if group_decode_cuda.serves(sets[0][0], SIZE, SIZE, form, GROUP):
+            variants["cuda int8, unfrozen"] = variants["cuda int8"] = lambda x, c, s, form=form: (
+                group_decode_cuda.launch_group_decode(x, c, s, form, None, "none")
+            )
+        for variant, call in variants.items():
+            if variant == "cuda int8":
+                for _, *weights in sets:
+                    product.freeze(*weights)
+            correct = within(call(*sets[0]), expected, 4e-3)
+            taken = milliseconds(call, sets)
+            yield context.read_row("decode", f"M={few} {form} groups of {GROUP}", variant, taken, size, correct=correct,
+                                   note=f"{library / taken:.2f}x cuBLAS bfloat16")  # fmt: skip
 
 
 def prefill_rows(context: Context, many: int = 4096) -> Iterator[Row]:
@@ -146,14 +163,13 @@ def grouped_prefill_rows(context: Context, many: int = 4096) -> Iterator[Row]:
     x, weights = dense_operands(many)
     library = milliseconds(F.linear, [(x, weights)] * 2, 20.0)
     for bits in (8, 4):
-        codes = torch.randint(0, 256, (SIZE, SIZE * bits // 8), dtype=torch.uint8, device="cuda").view(torch.int8)
-        scales = (torch.rand(SIZE, SIZE // 128, device="cuda") * 0.01).bfloat16()
+        codes, scales = grouped_weights(bits)
         expected = product.reference_linear(x, codes, scales, f"int{bits}", None, "none")
         found = product.group_linear(x, codes, scales, bits)
         sets = [(x, codes, scales)] * 2
         taken = milliseconds(lambda x, c, s, bits=bits: product.group_linear(x, c, s, bits), sets, 20.0)
-        yield context.compute_row("prefill", f"M={many} int{bits} groups of 128", "triton", taken, operations,
-                                  correct=within(found, expected, 4e-3),
+        yield context.compute_row("prefill", f"M={many} int{bits} groups of {GROUP}", "decode + cublas", taken,
+                                  operations, correct=within(found, expected, 4e-3),
                                   note=f"{library / taken:.2f}x cuBLAS bfloat16")  # fmt: skip
 
 

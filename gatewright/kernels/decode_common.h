@@ -7,7 +7,7 @@
 
 namespace {
 
-enum Format { kMxint8 = 0, kMxfp8 = 1, kMxfp4 = 2, kNvfp4 = 3 };
+enum Format { kMxint8 = 0, kMxfp8 = 1, kMxfp4 = 2, kNvfp4 = 3, kInt8 = 4, kInt4 = 5 };
 
 __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
     return (uint32_t)__cvta_generic_to_shared(pointer);
@@ -93,7 +93,7 @@ struct Tiles {
 
 // A warp's queue of asynchronous copies, RING chunks deep: 16 rows of 128 bytes of the codes, then their scales. Eight lanes
 // copy a row's line, four rows at a time, its pieces of 16 bytes swapped about (`swap(row)` is what their numbers are combined with)
-// so that lanes that read them together find them in different banks; 16 lanes copy the rows' scales. In each turn the warp takes
+// so that lanes that read them together find them in different banks; 16 lanes copy the rows' scales, if any. In each turn the warp takes
 // `count` chunks, PARTS neighbours and then those `skip` chunks further on.
 template <int SCALE_BYTES, int PARTS, int RING, typename Swap>
 struct Queue {
@@ -131,7 +131,9 @@ struct Queue {
             for (int j = 0; j < 4; ++j)
                 copy16(target + slot * kSlot + j * 512 + ((lane & 7) ^ Swap::of(j * 4 + (lane >> 3))) * 16,
                        code + (size_t)(j * 4 * chunks) * 128);
-            if (lane < 16) copy_small<SCALE_BYTES>(scale_target + slot * kSlot, scale);
+            if constexpr (SCALE_BYTES > 0) {
+                if (lane < 16) copy_small<SCALE_BYTES>(scale_target + slot * kSlot, scale);
+            }
             const int step = PARTS == 1 || (left & 1) == 0 ? skip + 1 : 1;
             code += (size_t)step * 128;
             scale += step * SCALE_BYTES;

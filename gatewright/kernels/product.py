@@ -1,8 +1,9 @@
 """Linear layers whose weights are in a block format or in integer groups: the operators.
 
 ``block_linear`` and ``group_linear`` compute activation(x . w^T + bias) with every weight decoded to x's type (rounded
-once) and float32 sums. Few rows run fused kernels that are bound by the weights' bytes; many rows decode
-the weights once and use the library's product, which costs the decoding's 5% at 4,096 rows.
+once) and float32 sums; where a kernel takes them in another form, docs/kernels.md says so, under exactness. Few rows
+run fused kernels that are bound by the weights' bytes; many rows decode the weights once and use the library's
+product, which costs the decoding's 5% at 4,096 rows.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ from gatewright.kernels.convert import dequantize
 from gatewright.kernels.formats import block_format
 from gatewright.kernels.gradients import gradients
 
+INTEGERS = {"int8": 8, "int4": 4}  # the bits of weights in groups
 ACTIVATIONS = ("none", "relu", "gelu", "silu")
-GROUPS = (16, 32, 64, 128)  # that the fused kernel takes
+GROUPS = (16, 32, 64, 128)  # that the fused kernel takes, and multiples of the last
 FUSED_ROWS = 64  # above, decoding once and the library's product are faster
 
 
@@ -56,16 +58,23 @@ def decode_groups(codes: Tensor, scales: Tensor, bits: int, dtype: torch.dtype) 
 
 
 def _decoded(codes: Tensor, scales: Tensor, form: str, dtype: torch.dtype) -> Tensor:
-    if form in ("int8", "int4"):
-        return decode_groups(codes, scales, int(form[3:]), dtype)
-    return dequantize(codes, scales, form, dtype)
+    if form not in INTEGERS:
+        return dequantize(codes, scales, form, dtype)
+    if not device.uses_kernel(codes):
+        return decode_groups(codes, scales, INTEGERS[form], dtype)
+    from gatewright.kernels.dequantize_groups_triton import launch_dequantize_groups
+
+    return launch_dequantize_groups(codes, scales, INTEGERS[form], dtype)
 
 
 def reference_linear(
     x: Tensor, codes: Tensor, scales: Tensor, form: str, bias: Tensor | None, activation: str
 ) -> Tensor:
     """The float32 result in plain PyTorch."""
-    weights = _decoded(codes, scales, form, x.dtype).float()
+    if form in INTEGERS:
+        weights = decode_groups(codes, scales, INTEGERS[form], x.dtype).float()
+    else:
+        weights = dequantize(codes, scales, form, x.dtype).float()
     return activate(F.linear(x.float(), weights, None if bias is None else bias.float()), activation)
 
 
@@ -82,7 +91,9 @@ def _linear(x: Tensor, codes: Tensor, scales: Tensor, form: str, bias: Tensor | 
     from gatewright.kernels import decode_product_cuda, half_decode_cuda, integer_decode_cuda, shared_decode_cuda
     from gatewright.kernels.block_product_triton import launch_block_product
 
-    if integer_decode_cuda.serves(rows, codes.shape[0], depth, form):
+    if form in INTEGERS:
+        result = _grouped(rows, codes, scales, form, bias, activation)
+    elif integer_decode_cuda.serves(rows, codes.shape[0], depth, form):
         result = integer_decode_cuda.launch_integer_decode(rows, codes, scales, form, bias, activation)
     elif shared_decode_cuda.serves(rows, codes.shape[0], depth, form):
         result = shared_decode_cuda.launch_shared_decode(rows, codes, scales, form, bias, activation)
@@ -90,19 +101,39 @@ def _linear(x: Tensor, codes: Tensor, scales: Tensor, form: str, bias: Tensor | 
         result = half_decode_cuda.launch_half_decode(rows, codes, scales, form, bias, activation)
     elif decode_product_cuda.serves(rows, depth, form):
         result = decode_product_cuda.launch_decode_product(rows, codes, scales, form, bias, activation)
-    elif _fused(rows, form, group := depth // max(scales.shape[-1], 1)):
+    elif _fused(rows) and not form.startswith("mxfp6"):
+        group = depth // scales.shape[-1]
         result = launch_block_product(rows, codes, scales, form, group, bias, activation)
     else:
-        weights = _decoded(codes, scales, form, x.dtype)
-        result = activate(F.linear(rows, weights, None if bias is None else bias.to(x.dtype)), activation)
+        result = _by_library(rows, codes, scales, form, bias, activation)
     return result.reshape(shape)
 
 
-def _fused(rows: Tensor, form: str, group: int) -> bool:
-    """Whether the fused Triton kernel takes this product."""
-    if form in ("int8", "int4"):
-        return group in GROUPS and rows.dtype != torch.float32
-    return rows.shape[0] <= FUSED_ROWS and not form.startswith("mxfp6") and rows.dtype != torch.float32
+def _grouped(rows: Tensor, codes: Tensor, scales: Tensor, form: str, bias: Tensor | None, activation: str) -> Tensor:
+    """The product with groups of integers, by the kernel for it."""
+    from gatewright.kernels import group_decode_cuda
+    from gatewright.kernels.block_product_triton import launch_block_product
+
+    group = rows.shape[1] // scales.shape[1]
+    if group_decode_cuda.serves(rows, codes.shape[0], rows.shape[1], form, group):
+        return group_decode_cuda.launch_group_decode(rows, codes, scales, form, bias, activation)
+    part = min(group, GROUPS[-1])
+    if not _fused(rows) or part not in GROUPS or group % part:
+        return _by_library(rows, codes, scales, form, bias, activation)
+    if part < group:  # parts of a group share its scale
+        scales = scales.repeat_interleave(group // part, 1)
+    return launch_block_product(rows, codes, scales, form, part, bias, activation)
+
+
+def _fused(rows: Tensor) -> bool:
+    """Whether the fused Triton kernel is for so many rows of this type."""
+    return rows.shape[0] <= FUSED_ROWS and rows.dtype != torch.float32
+
+
+def _by_library(rows: Tensor, codes: Tensor, scales: Tensor, form: str, bias: Tensor | None, activation: str) -> Tensor:
+    """Decoded once, multiplied by the library."""
+    weights = _decoded(codes, scales, form, rows.dtype)
+    return activate(F.linear(rows, weights, None if bias is None else bias.to(rows.dtype)), activation)
 
 
 @_linear.register_fake
@@ -132,7 +163,7 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     if ctx.needs_input_grad[2]:  # of groups of integers: a block format's scales are codes
 
         def decode(values: Tensor) -> Tensor:
-            return _decoded(codes, values, ctx.form, torch.float32)
+            return decode_groups(codes, values, INTEGERS[ctx.form], torch.float32)
 
         (scales_gradient,) = gradients(decode, [scales], rows.float().T @ x.reshape(-1, x.shape[-1]).float())
     if bias is not None and ctx.needs_input_grad[4]:
@@ -163,10 +194,10 @@ def block_linear(
 def freeze(codes: Tensor, scales: Tensor) -> None:
     """Promise that nobody writes these weights any more, so that products need not wait for other kernels' ends.
 
-    On Hopper, ``block_linear`` with few rows then fetches them while the kernel before it is still running, which
-    makes one row faster by 6 to 18%. Waits for the GPU once: call it after loading, not while a graph is captured.
-    A write that PyTorch sees ends the promise. One through ``.data``, or by another library, breaks it, and the next
-    product may read what was there before. Errors: GW0502 type, GW0503 devices.
+    On Hopper, ``block_linear`` and ``group_linear`` with few rows then fetch them while the kernel before is still
+    running, which makes one row faster by 6 to 18%. Waits for the GPU once: call it after loading, not while a graph is
+    captured. A write that PyTorch sees ends the promise. One through ``.data``, or by another library, breaks it, and
+    the next product may read what was there before. Errors: GW0502 type, GW0503 devices.
     """
     for name, each in (("codes", codes), ("scales", scales)):
         check_tensor(name, each)
@@ -219,8 +250,8 @@ def group_linear(
 ) -> Tensor:
     """The same for signed weights of 8 or 4 bits (two to a byte, the even one low), scales [N, groups].
 
-    Groups of 16, 32, 64 and multiples of 128 (one scale to a row is such a one) are multiplied as they are; weights in
-    groups of another size are decoded first.
+    Up to 64 rows of x, groups of 16, 32, 64 and multiples of 128 (one scale to a row is such a one) are multiplied as
+    they are, as are other multiples of 32 with up to 16 rows on Hopper; the rest is decoded first.
     Errors as ``block_linear``; GW0506 for other widths.
     """
     bits = check_whole("bits", bits, "GW0506")
@@ -241,9 +272,6 @@ def group_linear(
         )
     check_devices(codes=codes, scales=scales)
     _check_rest(x, codes, bias, activation)
-    largest = GROUPS[-1]
-    if group > largest and group % largest == 0:  # parts of a group share its scale
-        scales = scales.repeat_interleave(group // largest, 1)
     return _linear(x, codes, scales, f"int{bits}", bias, activation)
 
 

@@ -68,6 +68,12 @@ def calls() -> Iterator[Callable[[], Any]]:
         x = torch.zeros(count, 512, dtype=torch.bfloat16)
         yield lambda x=x: product.group_linear(x, codes8, torch.zeros(256, 4), 8, None, "silu")
         yield lambda x=x: product.group_linear(x, codes8[:, :256], torch.zeros(256, 8), 4)
+        for dtype in FLOATS:  # decoded by a kernel: many rows, groups of no kernel's, float32 x
+            scales = torch.zeros(256, 4).to(dtype)
+            yield lambda x=x, dtype=dtype, scales=scales: product.group_linear(x.to(dtype), codes8, scales, 8)
+            yield lambda x=x, dtype=dtype, scales=scales: product.group_linear(
+                x[:, :12].to(dtype), codes8[:, :6], scales[:, :2], 4
+            )
         yield lambda x=x: integer_product.integer_linear(x.to(torch.int8), codes8)
         for rounding in integer_product.ROUNDINGS[:: 1 if count == 1 else 3]:
             for overflow in integer_product.OVERFLOWS:

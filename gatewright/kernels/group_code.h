@@ -1,0 +1,126 @@
+// What products through the int8 tensor cores share: x in two digits of 8 bits, integers of 8 or 4 bits, and the way of their
+// groups' scales to the lanes.
+#pragma once
+#include <type_traits>
+
+#include "decode_common.h"
+
+namespace {
+
+// d = a . b + c
+__device__ __forceinline__ void mma(int (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, const int (&c)[4]) {
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
+        : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "r"(c[0]), "r"(c[1]), "r"(c[2]), "r"(c[3]));
+}
+
+// What x is multiplied by, and the unit of the results, where the largest magnitude has these bits: 2^13 units are the power of
+// two below it. Infinities give NaN.
+struct Scaling {
+    float factor, unit;
+};
+__device__ __forceinline__ Scaling scaling(uint32_t largest) {
+    const uint32_t exponent = max(largest >> 7, 14u);
+    return {__uint_as_float((267u - min(exponent, 254u)) << 23),
+            exponent == 255u ? __uint_as_float(0x7FC00000u) : __uint_as_float((exponent - 13u) << 23)};
+}
+
+// Both digits of four of eight elements of x: the first or the last four, INTERLEAVED the even or the odd ones.
+template <bool INTERLEAVED>
+__device__ __forceinline__ void split_four(const uint4& raw, int which, float factor, uint32_t& high, uint32_t& low) {
+    uint32_t q[4], carried[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        const int element = INTERLEAVED ? i * 2 + which : which * 4 + i;
+        const uint32_t word = (&raw.x)[element >> 1];
+        const float value = __uint_as_float(element & 1 ? word & 0xFFFF0000u : word << 16);
+        // Added to 1.5 x 2^23, a value is rounded to an integer in the low bits.
+        q[i] = __float_as_uint(fmaf(value, factor, 12582912.0f));
+        carried[i] = q[i] + 128;
+    }
+    low = permute(permute(q[0], q[1], 0x0040), permute(q[2], q[3], 0x0040), 0x5410);
+    high = permute(permute(carried[0], carried[1], 0x0051), permute(carried[2], carried[3], 0x0051), 0x5410);
+}
+
+// The sums of the high and of the low digits, in float32.
+__device__ __forceinline__ float join(int high, int low) { return (float)(high * 256 + low); }
+
+// Eight nibbles of two's complement, times 16, as two words of int8: the even ones, the odd ones.
+__device__ __forceinline__ void split_nibbles(uint32_t word, uint32_t& even, uint32_t& odd) {
+    even = word << 4 & 0xF0F0F0F0u;
+    odd = word & 0xF0F0F0F0u;
+}
+
+// Loads in this place among the copies.
+__device__ __forceinline__ uint32_t load_scale(const float* pointer) {
+    uint32_t v;
+    asm volatile("ld.global.u32 %0, [%1];" : "=r"(v) : "l"(pointer) : "memory");
+    return v;
+}
+__device__ __forceinline__ uint32_t load_scale(const void* pointer) {
+    uint16_t v;
+    asm volatile("ld.global.u16 %0, [%1];" : "=h"(v) : "l"(pointer) : "memory");
+    return v;
+}
+
+// A scale's bits as float32.
+template <typename SCALE>
+__device__ __forceinline__ float widen(uint32_t bits) {
+    if constexpr (sizeof(SCALE) == 4) return __uint_as_float(bits);
+    else if constexpr (std::is_same<SCALE, __half>::value) return __half2float(__ushort_as_half((uint16_t)bits));
+    else return __uint_as_float(bits << 16);
+}
+
+// The scales of a warp's chunks in the order of its `Queue`, loaded a chunk ahead into registers. A lane has those of blocks of 32
+// `part`, `part` + 4 ... of a chunk (QUADS of them; 0: nothing at all) in rows `row` and `row` + 8. Groups are multiples of 32.
+template <typename SCALE, int QUADS>
+struct GroupScales {
+    uint32_t raw[QUADS][2];
+    const SCALE* scales;  // of this lane's first row
+    const SCALE* line;    // the same in the tile of the next chunk
+    uint32_t inverse;     // of a group's blocks, x 2^31, rounded up: exact while K is below 2^20
+    int groups, block, first, count, step, left, turn;
+    Tiles tiles;
+
+    __device__ __forceinline__ GroupScales(
+        const Tiles& share, const void* all, int k, int group, int first_chunk, int taken, int each)
+        : groups(k / group), count(taken), step(each * QUADS * 4), left(0), turn(0), tiles(share) {
+        const int lane = threadIdx.x & 31, blocks = group / 32;
+        inverse = (0x80000000u + blocks - 1) / blocks;
+        first = first_chunk * QUADS * 4 + (lane & 3);
+        scales = (const SCALE*)all + (size_t)(lane >> 2) * groups;
+        if (count == 0) tiles.turns = 0;
+    }
+
+    __device__ __forceinline__ void fetch() {
+        if (left == 0 && turn < tiles.turns) {
+            line = scales + (size_t)tiles.top(turn++) * groups;
+            left = count;
+            block = first;
+        }
+        if (left > 0) {
+            --left;
+#pragma unroll
+            for (int quad = 0; quad < QUADS; ++quad) {
+                const SCALE* const place = line + (uint32_t)((uint64_t)(block + quad * 4) * inverse >> 31);
+                raw[quad][0] = load_scale(place);
+                raw[quad][1] = load_scale(place + groups * 8);
+            }
+            block += step;
+        }
+    }
+
+    __device__ __forceinline__ void take(float (&found)[QUADS][2]) const {
+#pragma unroll
+        for (int quad = 0; quad < QUADS; ++quad)
+#pragma unroll
+            for (int half = 0; half < 2; ++half) found[quad][half] = widen<SCALE>(raw[quad][half]);
+    }
+};
+template <typename SCALE>
+struct GroupScales<SCALE, 0> {
+    __device__ __forceinline__ GroupScales(const Tiles&, const void*, int, int, int, int, int) {}
+    __device__ __forceinline__ void fetch() {}
+};
+
+}  // namespace
