@@ -10,9 +10,9 @@ import numpy as np
 
 from gatewright.backends.verilog.datapath import datapath
 from gatewright.backends.verilog.expressions import declaration
+from gatewright.backends.verilog.memories import rom_parameters
 from gatewright.ir.intervals import IntegerArray
 from gatewright.ir.streams.cells import Adapter, Fifo, Fork, Reorder, Repeat, Replay
-from gatewright.ir.streams.cost import prefers_block
 from gatewright.ir.streams.network import Channel, Component
 from gatewright.ir.streams.products import Product
 from gatewright.ir.streams.terms import PairSums, TermContractUnit
@@ -164,10 +164,14 @@ def _contract(component: ContractUnit, prefix: str) -> Printed:
     )
     if component.product is not None:
         printed.instance.parameters += _product_parameters(component.product)
-    block = prefers_block(len(words), words.shape[1] * interval.width)
-    printed.instance.parameters += [("RomBlock", str(int(block))), ("RomFile", f'"{file}"')]
-    printed.memories[file] = hex_words(words, interval.width)
+    _add_memory(printed, file, hex_words(words, interval.width), words.shape[1] * interval.width)
     return printed
+
+
+def _add_memory(printed: Printed, file: str, text: str, width: int) -> None:
+    """Give a contraction its read-only memory of ``width`` bits a word."""
+    printed.memories[file] = text
+    printed.instance.parameters += [*rom_parameters(text, width), ("RomFile", f'"{file}"')]
 
 
 def _pair_sums(component: PairSums, _: str) -> Printed:
@@ -197,11 +201,9 @@ def _term_contract(component: TermContractUnit, prefix: str) -> Printed:
         "SumWidth": sum_width,
         "Segment": component.segment,
         "TreeRegisters": component.tree_registers,
-        "RomBlock": int(prefers_block(len(words), width)),
     }
     printed = cell(component, "gw_contract_terms", parameters)
-    printed.instance.parameters.append(("RomFile", f'"{file}"'))
-    printed.memories[file] = "".join(f"{word:0{-(-width // 4)}x}\n" for word in words)
+    _add_memory(printed, file, "".join(f"{word:0{-(-width // 4)}x}\n" for word in words), width)
     return printed
 
 

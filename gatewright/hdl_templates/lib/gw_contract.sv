@@ -33,7 +33,11 @@ module gw_contract #(
   parameter int unsigned InputBeats     = 4,
   parameter int unsigned Words          = 8,
   parameter int unsigned TreeRegisters  = 0,
+  localparam int unsigned RomWidth      = InputsPerBeat * WeightRows * WeightWidth,
   parameter bit          RomBlock       = 1'b0,
+  parameter bit          RomApart       = 1'b0,
+  parameter logic [RomWidth-1:0] RomZeros = '0,
+  parameter logic [RomWidth-1:0] RomOnes  = '0,
   parameter              RomFile        = "",
   localparam int unsigned ColumnLanes   = InputsPerBeat * DataGroups,
   localparam int unsigned DataLanes     = ColumnLanes * (OutputsPerBeat / WeightRows)
@@ -48,12 +52,11 @@ module gw_contract #(
   output logic [OutputsPerBeat*SumWidth-1:0] data_o
 );
 
-  localparam int unsigned Weights = InputsPerBeat * WeightRows;
   localparam bit HasSign = DataNegative || WeightNegative;
   // Flags travel beside the operands, the products and the registers of the tree.
   localparam int unsigned Stages = 2 + TreeRegisters;
 
-  logic [Weights*WeightWidth-1:0]       weight_q;
+  logic [RomWidth-1:0]                  weight_q;
   logic [DataLanes*DataWidth-1:0]       data_q;
   logic [OutputsPerBeat*SumWidth-1:0]   totals;
   logic [OutputsPerBeat-1:0]            negatives;
@@ -80,9 +83,12 @@ module gw_contract #(
   end
 
   gw_rom #(
-    .Width(Weights * WeightWidth),
+    .Width(RomWidth),
     .Words(Words),
     .Block(RomBlock),
+    .Apart(RomApart),
+    .Zeros(RomZeros),
+    .Ones (RomOnes),
     .File (RomFile)
   ) u_weights (
     .clk_i    (clk_i),

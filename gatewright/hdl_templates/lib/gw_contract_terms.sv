@@ -20,7 +20,11 @@ module gw_contract_terms #(
   parameter int unsigned SumWidth       = 13,
   parameter int unsigned Segment        = 4,
   parameter int unsigned TreeRegisters  = 0,
+  localparam int unsigned RomWidth      = OutputsPerBeat * (2 * Terms + SumWidth),
   parameter bit          RomBlock       = 1'b0,
+  parameter bit          RomApart       = 1'b0,
+  parameter logic [RomWidth-1:0] RomZeros = '0,
+  parameter logic [RomWidth-1:0] RomOnes  = '0,
   parameter              RomFile        = "",
   localparam int unsigned DataWidth     = Terms * (Paired ? 2 * TermWidth : TermWidth)
 ) (
@@ -39,7 +43,7 @@ module gw_contract_terms #(
   // Flags travel beside the operands, the chains and the registers of the tree.
   localparam int unsigned Stages = 2 + TreeRegisters;
 
-  logic [OutputsPerBeat*LaneWidth-1:0] word_q;
+  logic [RomWidth-1:0]                 word_q;
   logic [DataWidth-1:0]                data_q;
   logic [OutputsPerBeat*SumWidth-1:0]  sum_q;
   logic [AddressWidth-1:0]             address_q;
@@ -86,9 +90,12 @@ module gw_contract_terms #(
   end
 
   gw_rom #(
-    .Width(OutputsPerBeat * LaneWidth),
+    .Width(RomWidth),
     .Words(Words),
     .Block(RomBlock),
+    .Apart(RomApart),
+    .Zeros(RomZeros),
+    .Ones (RomOnes),
     .File (RomFile)
   ) u_choices (
     .clk_i    (clk_i),
