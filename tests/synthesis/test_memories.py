@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +11,7 @@ from torch import nn
 import gatewright as gw
 from gatewright.backends.verilog import memories
 from gatewright.backends.verilog.memories import rom_parameters
+from gatewright.sim.lint import lint
 
 INPUTS, OUTPUTS = 32, 40
 LANES = 32
@@ -40,9 +43,10 @@ def memory(columns: list[str]) -> tuple[str, int]:
     return "".join(f"{word:x}\n" for word in words), len(columns)
 
 
-def test_a_memory_apart_computes_the_same() -> None:
+def test_a_memory_apart_computes_the_same(tmp_path: Path) -> None:
     """Columns that are constant are told to the hardware, which the simulation then holds to the golden model."""
     design = compiled()
+    assert lint(design.hardware.write(tmp_path), design.hardware.top, yosys=True) == []
     top = design.hardware.files[f"{design.hardware.top}.sv"]
     assert all(name in top for name in (".RomApart(1)", ".RomZeros(192'h", ".RomOnes(192'h"))
     design.verify(torch.randn(16, INPUTS) * 4, stalls="both")
