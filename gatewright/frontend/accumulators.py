@@ -93,11 +93,15 @@ def accumulator(rules: Rules, node: Node, problems: Collector) -> CastSpec | Non
 
 
 def _cast_of(value: Value, producer: dict[Value, Node]) -> CastSpec | None:
-    """The cast that a value went through last; None where it has none."""
+    """The cast that a value went through last, which may be that of a function's result; None where it has none."""
     node = producer.get(value)
     while node is not None and isinstance(node.op, MOVEMENTS) and len(node.inputs) == 1:
         node = producer.get(node.inputs[0])
-    return node.op.spec if node is not None and isinstance(node.op, Cast) else None
+    if node is None:
+        return None
+    if isinstance(node.op, Cast):
+        return node.op.spec
+    return getattr(node.op, "result", None) if node.op.result_role is not None else None
 
 
 def _axes_problem(node: Node, producer: dict[Value, Node]) -> Diagnostic | None:

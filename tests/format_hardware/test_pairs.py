@@ -144,3 +144,25 @@ def test_linear_with_scaled_weights(activation: str, weight: str) -> None:
     real = torch.randn(6, 13) * 2
     with torch.no_grad():
         assert torch.equal(design.module(real).double(), design(real))
+
+
+@pytest.mark.parametrize("function", [nn.Tanh(), nn.GELU()])
+@pytest.mark.parametrize(("activation", "weight"), [("fixed<8,4>", "mxint8<8>"), ("e4m3", "mxfp4<8>")])
+def test_a_function_before_weights_in_blocks(activation: str, weight: str, function: nn.Module) -> None:
+    """Its result is the cast that the layer behind it reads."""
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Linear(16, 8), function, nn.Linear(8, 4)).eval()
+    formats = {"default": {"input": activation, "weight": weight, "bias": "fixed<10,4>"}}
+    design = gw.compile(model, (torch.randn(2, 16),), formats, interval=48)
+    verify(design, random_codes(design, 10), "both", 1)
+    real = torch.randn(6, 16) * 2
+    with torch.no_grad():
+        assert torch.equal(design.module(real).double(), design(real))
+
+
+@pytest.mark.parametrize("scaled", ["residual<2>", "ternary<mean>", "binary<channel>"])
+def test_an_input_in_a_scaled_format_is_refused(scaled: str) -> None:
+    formats = {"default": {"input": scaled, "weight": "fixed<8,5>", "bias": "fixed<10,4>"}}
+    with pytest.raises(gw.GatewrightError, match="input input is cast to the scaled format") as caught:
+        gw.compile(nn.Linear(16, 4).eval(), (torch.randn(2, 16),), formats)
+    assert caught.value.code == "GW0336"

@@ -286,7 +286,7 @@ def test_errors(code: str, call: object, where: str) -> None:
     assert caught.value.code == code
 
 
-@pytest.mark.parametrize("height", [1, 2, 16])
+@pytest.mark.parametrize("height", [1, 2, 16] if torch.cuda.is_available() else [2])
 @pytest.mark.parametrize("name", ["mxint8", "mxfp8", "mxfp4", "nvfp4"])
 def test_frozen_weights_in_a_row_of_launches(name: str, height: int, where: str) -> None:
     """A launch that begins early still waits for its x, which the launch before it makes."""

@@ -223,6 +223,9 @@ def input_casts(graph: Graph, problems: Collector) -> dict[Value, PortCast]:
             problems.add(_input_problem(value, different, missing))
             continue
         op, source, moves = next(iter(casts.values()))
+        if not isinstance(op.spec.format, Block | ScalarFormat):
+            problems.add(_scaled_input(value, op.spec))
+            continue
         if not isinstance(op.spec.format, Block):
             found[value] = PortCast(op.spec, value.shape)
         elif all((each.axis, way) == (op.axis, moves) for each, _, way in casts.values()) and _only_reorders(moves):
@@ -232,6 +235,16 @@ def input_casts(graph: Graph, problems: Collector) -> dict[Value, PortCast]:
                 _moved_blocks(value, [(each.axis, each_source.shape) for each, each_source, _ in casts.values()])
             )
     return found
+
+
+def _scaled_input(value: Value, spec: CastSpec):
+    return diagnostic(
+        "GW0336",
+        f"input {value.name} is cast to the scaled format {spec.format}",
+        location=value.location,
+        note="its scale is found from all numbers of a tensor at once, which constants alone have",
+        help='give inputs a scalar format such as "fixed<8,4>", and weights alone the scaled one',
+    )
 
 
 def _only_reorders(moves: tuple[Operator, ...]) -> bool:
