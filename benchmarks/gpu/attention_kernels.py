@@ -52,10 +52,11 @@ def decode_rows(context: Context) -> Iterator[Row]:
         query, keys, values = caches[0]
         plain = [convert.dequantize(*each, form, torch.float32) for each in (keys, values)]
         expected = attention.reference_attention(query.unsqueeze(2), *plain, False, DEPTH**-0.5).squeeze(2)
-        variants = {"triton": lambda q, k, v, form=form: triton(q, k, v, full_name(form), TOKENS, DEPTH**-0.5)}
-        if attention_decode_cuda.serves(query, keys[0], values[0], form):
-            variants["cuda"] = lambda q, k, v: attention_decode_cuda.launch_attention_decode(
-                q, k, v, TOKENS, DEPTH**-0.5
+        name = full_name(form)
+        variants = {"triton": lambda q, k, v, name=name: triton(q, k, v, name, TOKENS, DEPTH**-0.5)}
+        if attention_decode_cuda.serves(query, keys[0], values[0], name):
+            variants["cuda"] = lambda q, k, v, name=name: attention_decode_cuda.launch_attention_decode(
+                q, k, v, name, TOKENS, DEPTH**-0.5
             )
         work = elements * (1 + 1 / 32)
         if form == "mxint8":

@@ -123,7 +123,7 @@ def _attention_decode(
         keys = device.aligned(key_codes), device.aligned(key_scales)
         values = device.aligned(value_codes), device.aligned(value_scales)
         if attention_decode_cuda.serves(query, keys[0], values[0], form):
-            return attention_decode_cuda.launch_attention_decode(query, keys, values, length, scale)
+            return attention_decode_cuda.launch_attention_decode(query, keys, values, form, length, scale)
         return launch_attention_decode(query, keys, values, form, length, scale)
     keys_plain = dequantize(key_codes[:, :, :length], key_scales[:, :, :length], form, torch.float32)
     values_plain = dequantize(value_codes[:, :, :length], value_scales[:, :, :length], form, torch.float32)
