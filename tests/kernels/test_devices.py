@@ -29,7 +29,9 @@ def results(place: torch.device) -> Iterator[tuple[str, torch.Tensor]]:
             yield f"{len(values)} rows by {name}", product.block_linear(values, codes, scales, name, activation="silu")
         yield f"{name} by {name}", product.block_product((codes, scales), (codes, scales), name)
     digits = (weights.float() * 30).to(torch.int8)
-    yield "groups", product.group_linear(one, digits, draw(32, 4).abs(), 8)
+    scales = draw(32, 4).abs()
+    for values in (x, few, one):
+        yield f"{len(values)} rows by groups", product.group_linear(values, digits, scales, 8)
     yield "integers", integer_product.integer_linear(digits, digits, shift=9)
     for output in ("", "mxint8", "fixed<8,7>"):
         for kind in (rows.softmax(x, output), rows.layer_norm(x, output=output), rows.gelu(x, output=output)):
