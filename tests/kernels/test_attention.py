@@ -126,7 +126,7 @@ def test_nothing_past_the_length_is_seen(name: str, length: int, where: str) -> 
 
 
 @pytest.mark.parametrize("name", attention.CACHE_FORMATS)
-@pytest.mark.parametrize("heads", [1, 2, 3, 4])
+@pytest.mark.parametrize("heads", [2, 3])  # a kernel for two, one for four
 @pytest.mark.parametrize("trend", ["random", "rising", "falling", "opposed"])
 def test_scales_that_differ_between_tokens_and_blocks(name: str, heads: int, trend: str, where: str) -> None:
     """Every block of 32 results is right in itself, however small beside others, as scores and scales come and go."""
