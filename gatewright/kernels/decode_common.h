@@ -39,10 +39,11 @@ __device__ __forceinline__ void prefetch_lines(const void* x, size_t bytes) {
         asm volatile("prefetch.global.L2 [%0];" ::"l"((const char*)x + at));
 }
 
-// Loads of x, in this place among the copies.
+// Loads of x, in this place among the copies and behind the wait. Not `.nc`: the assembler moves a load of what is never written to
+// before griddepcontrol.wait, and a launch that begins early would read x before its predecessor has written it.
 __device__ __forceinline__ uint4 load_ordered(const void* pointer) {
     uint4 v;
-    asm volatile("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];"
+    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
                  : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(pointer) : "memory");
     return v;
 }

@@ -41,7 +41,7 @@ __device__ __forceinline__ void load_matrices(uint32_t (&r)[4], uint32_t from) {
 // Half as much as `load_ordered`.
 __device__ __forceinline__ uint2 load_ordered_half(const void* pointer) {
     uint2 v;
-    asm volatile("ld.global.nc.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(pointer) : "memory");
+    asm volatile("ld.global.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(pointer) : "memory");
     return v;
 }
 
