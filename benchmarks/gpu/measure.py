@@ -154,15 +154,17 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
     return ratio if ratio == ratio else float("inf")
 
 
-def within(found: Tensor, expected: Tensor, relative: float) -> bool:
+def within(found: Tensor, expected: Tensor, relative: float, by_row: bool = False) -> bool:
     """Equality to rounding: ``relative_error`` below ``relative``, and no single element far off; False of nothing.
 
-    An element may differ by 16 times ``relative`` of itself and of the expected values' root mean square.
+    An element may differ by 16 times ``relative`` of itself and of the expected values' root mean square; with
+    ``by_row`` of its own row's (the last axis), where rows differ in size as those of causal attention do.
     """
     if not expected.numel() or found.shape != expected.shape or not relative_error(found, expected) < relative:
         return False
     expected = expected.double()
-    typical = expected.square().mean().sqrt()
+    squares = expected.square()
+    typical = (squares.mean(-1, keepdim=True) if by_row else squares.mean()).sqrt()
     return bool(((found.double() - expected).abs() <= 16 * relative * (expected.abs() + typical)).all())
 
 

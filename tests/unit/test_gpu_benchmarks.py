@@ -65,6 +65,12 @@ def test_one_wrong_element_is_seen() -> None:
     broken[300, 7] += 1  # too little for a norm of all elements
     assert relative_error(broken, expected) < 4e-3
     assert not within(broken, expected, 4e-3)
+    sizes = torch.logspace(0, -3, 512)[:, None]  # of rows
+    found, expected = found * sizes, expected * sizes
+    assert within(found, expected, 4e-3, by_row=True)
+    broken = found.clone()
+    broken[511, 7] += 0.01
+    assert within(broken, expected, 4e-3) and not within(broken, expected, 4e-3, by_row=True)
     assert not within(found[:-1], expected, 4e-3)
     assert not within(found[:0], expected[:0], 4e-3)  # nothing was compared
     blocks = quantize_reference(expected, FORMATS["mxint8"])
