@@ -28,9 +28,9 @@ def finish(value, bias, column, within, ACTIVATION: tl.constexpr, HAS_BIAS: tl.c
     if ACTIVATION == "relu":
         value = tl.maximum(value, 0.0, propagate_nan=tl.PropagateNan.ALL)
     elif ACTIVATION == "gelu":
-        value = gate_value(value, 0)
+        value = gate_value(value, 0, NATIVE)
     elif ACTIVATION == "silu":
-        value = gate_value(value, 2)
+        value = gate_value(value, 2, NATIVE)
     return value
 
 

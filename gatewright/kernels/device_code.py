@@ -111,6 +111,16 @@ def exponential2(value, NATIVE: tl.constexpr):
 
 
 @triton.jit
+def reciprocal(value, NATIVE: tl.constexpr):
+    """1 / value of float32; natively one instruction, within one unit in the last place, subnormal results zero."""
+    if NATIVE:
+        return tl.inline_asm_elementwise(
+            "rcp.approx.ftz.f32 $0, $1;", "=f,f", [value], dtype=tl.float32, is_pure=True, pack=1
+        )
+    return 1.0 / value
+
+
+@triton.jit
 def decode_scale(code, FORMAT: tl.constexpr, NATIVE: tl.constexpr):
     """The float32 value of scale codes."""
     if scale_format(FORMAT) == "e4m3":

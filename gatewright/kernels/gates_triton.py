@@ -13,7 +13,7 @@ from torch import Tensor
 from gatewright.kernels import device
 from gatewright.kernels.autotune import tuned
 from gatewright.kernels.cast_code import encode_scalar, is_scalar
-from gatewright.kernels.device_code import round_to, to_float32
+from gatewright.kernels.device_code import exponential2, reciprocal, round_to, to_float32
 from gatewright.kernels.formats import FORMATS
 from gatewright.kernels.quantize_triton import store_blocks
 
@@ -21,20 +21,20 @@ GELU, GELU_TANH, SILU_GATE = 0, 1, 2
 
 
 @triton.jit
-def gate_value(value, KIND: tl.constexpr):
+def gate_value(value, KIND: tl.constexpr, NATIVE: tl.constexpr):
     """GELU (exact or with tanh) or SiLU of float32 values."""
     if KIND == 0:
         # Phi(-|x|) = t P(t) exp(-x^2 / 2) / 2 with t = 1 / (1 + p |x| / sqrt 2): Abramowitz and Stegun 7.1.26,
         # within 7.5e-8, a third of the instructions of erf.
         size = tl.abs(value)
-        t = 1.0 / (1.0 + 0.23164189 * size)
+        t = reciprocal(1.0 + 0.23164189 * size, NATIVE)
         series = t * (0.127414796 + t * (-0.142248368 + t * (0.7107068705 + t * (-0.7265760135 + t * 0.5307027145))))
-        tail = series * tl.exp2(-0.7213475204444817 * value * value) * size
+        tail = series * exponential2(-0.7213475204444817 * value * value, NATIVE) * size
         return tl.maximum(value, 0.0) - tl.where(value > 16.0, 0.0, tail)  # that of infinity is NaN
     if KIND == 1:
         inner = 0.7978845608028654 * (value + 0.044715 * value * value * value)
-        return value / (1.0 + tl.exp(-2.0 * inner))
-    return value / (1.0 + tl.exp(-value))
+        return value / (1.0 + exponential2(-2.8853900817779268 * inner, NATIVE))
+    return value / (1.0 + exponential2(-1.4426950408889634 * value, NATIVE))
 
 
 @triton.jit
@@ -58,9 +58,9 @@ def gates_kernel(
     value = to_float32(tl.load(values + first * SIZE + place, mask=inside[:, None], other=0.0), NATIVE)
     if KIND == 2:
         factor = to_float32(tl.load(other + first * SIZE + place, mask=inside[:, None], other=0.0), NATIVE)
-        value = gate_value(value, KIND) * factor
+        value = gate_value(value, KIND, NATIVE) * factor
     else:
-        value = gate_value(value, KIND)
+        value = gate_value(value, KIND, NATIVE)
     if FORMAT == "":
         result = round_to(value, out.dtype.element_ty, NATIVE)
         tl.store(out + first * SIZE + place, result, mask=inside[:, None])
@@ -79,7 +79,7 @@ def gates_tail_kernel(
     place = tl.arange(0, 8)
     inside = start + place < length
     value = to_float32(tl.load(values + start + place, mask=inside, other=0.0), NATIVE)
-    value = gate_value(value, KIND)
+    value = gate_value(value, KIND, NATIVE)
     if KIND == 2:
         value = value * to_float32(tl.load(other + start + place, mask=inside, other=0.0), NATIVE)
     if FORMAT == "":
