@@ -11,11 +11,12 @@ from torch import nn
 
 import gatewright as gw
 from gatewright.backends.torch.build import build_module
+from gatewright.backends.triton import inference as inference_module
 from gatewright.backends.triton import prologues
 from gatewright.backends.triton.convert import EncodeKernel
 from gatewright.backends.triton.golden import GoldenProgram
 from gatewright.backends.triton.inference import Inference
-from gatewright.diagnostics import Collector, GatewrightError
+from gatewright.diagnostics import Collector, GatewrightError, error
 from gatewright.frontend.importer import import_model
 from gatewright.frontend.quantise import quantise
 from gatewright.ir.formats import DETERMINISTIC_ROUNDINGS, CastSpec, Overflow, ScalarFormat, parse_format
@@ -196,6 +197,25 @@ def test_weights_written_through_data_in_training(where: torch.device) -> None:
         for parameter in module.parameters():
             parameter.data.mul_(0.5)
     assert not torch.equal(*found)
+
+
+def test_weights_without_an_integer_form_are_told(where: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, shape = quantised("tokens")
+    module = build_module(graph).to(where).eval()
+    inference = Inference(graph)
+    forward = type(module).forward.__wrapped__  # type: ignore[attr-defined]
+    inputs = (torch.randn(7, *shape, device=where),)
+    with torch.no_grad():
+        assert inference(forward, module, inputs) is not None
+        next(module.parameters()).mul_(2.0)
+
+        def refuse(graph: object) -> None:
+            raise error("GW0336", "these weights cannot be had")
+
+        monkeypatch.setattr(inference_module, "legalise", refuse)
+        with pytest.warns(UserWarning, match="PyTorch computes it(.|\n)*cannot be had"):
+            assert inference(forward, module, inputs) is None
+        assert inference(forward, module, inputs) is None  # told once
 
 
 def test_what_inference_leaves_to_pytorch(where: torch.device) -> None:

@@ -7,6 +7,7 @@ call that trains or records gradients. A write through ``.data`` between two eva
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -45,7 +46,7 @@ class Inference:
     def __call__(
         self, forward: Callable[..., Any], module: nn.Module, inputs: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...] | Tensor | None:
-        """What ``forward`` returns, by the kernels; None where the graph has no integer form."""
+        """What ``forward`` returns, by the kernels; None and a warning where the weights have no integer form."""
         self._follow(module)
         if self.program is None:
             return None
@@ -68,8 +69,13 @@ class Inference:
         try:
             graph = with_weights(self.graph, module)
             self.program = GoldenProgram(graph, legalise(graph))
-        except GatewrightError:
+        except GatewrightError as failure:
             self.program = None
+            warnings.warn(
+                f"the weights that the module has now have no integer form, so PyTorch computes it, not the kernels of "
+                f"its graph\n{failure}",
+                stacklevel=2,
+            )
 
 
 def _dtypes(outputs: object) -> tuple[torch.dtype, ...] | None:
