@@ -17,8 +17,12 @@ SHOWN_PLACES = 3
 
 
 def is_random(node: Node) -> bool:
-    """Whether the call can draw random numbers."""
-    return is_overload(node.target) and torch.Tag.nondeterministic_seeded in cast(Any, node.target).tags
+    """Whether the call can draw random numbers; recurrent layers cannot in evaluation, nor without dropout."""
+    if not is_overload(node.target) or torch.Tag.nondeterministic_seeded not in cast(Any, node.target).tags:
+        return False
+    names = [each.name for each in cast(Any, node.target)._schema.arguments]
+    given: dict[str, Any] = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+    return given.get("train", True) is not False and given.get("dropout", 1.0) != 0.0
 
 
 def unsupported(target: str, nodes: Sequence[Node], by_name: Mapping[str, type[Operator]]) -> Diagnostic:

@@ -118,6 +118,17 @@ def features(batch: int = 2) -> tuple[Tensor, ...]:
     return (torch.zeros(batch, 4),)
 
 
+class Recurrent(nn.Module):
+    """In evaluation it draws nothing, whatever dropout it trains with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.GRU(4, 4, num_layers=2, dropout=0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.unsqueeze(1))[0]
+
+
 CASES = {
     "data_dependent_branch": Case(Branch, features, ("GW0102",)),
     "dynamic_shape": Case(Selection, features, ("GW0108",)),
@@ -130,6 +141,7 @@ CASES = {
     "truncation": Case(Truncation, features, ("GW0107", "GW0107", "GW0107")),
     "batch_statistics": Case(TrainedBatchNorm, features, ("GW0107",)),
     "noise": Case(Noise, features, ("GW0105",)),
+    "recurrent_layer": Case(lambda: Recurrent().eval(), features, ("GW0105",)),
     "broken_weights": Case(broken_weights, features, ("GW0106", "GW0106")),
     "wrong_features": Case(lambda: nn.Sequential(nn.Linear(5, 2)), features, ("GW0101",)),
     "no_tensor": Case(lambda: nn.Linear(4, 2), lambda: ([1.0, 2.0],), ("GW0103",)),

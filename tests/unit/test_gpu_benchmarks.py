@@ -53,6 +53,20 @@ def test_a_wrong_row_fails_the_run(
     assert [row["correct"] for row in record["rows"]] == [True, correct]
 
 
+def test_rounding_alone_keeps_to_the_limit_of_causal_rows() -> None:
+    """The prefill kernel's arithmetic: scaled queries, weights and results in bfloat16."""
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(64, 48, 256).bfloat16() for _ in range(3))
+    future = torch.full((48, 48), -torch.inf).triu(1)
+    scores = (q.float() * (1.4426950408889634 / 16)).bfloat16().float() @ k.float().mT + future
+    weights = torch.exp2(scores - scores.amax(-1, keepdim=True))
+    found = (weights.bfloat16().float() @ v.float() / weights.sum(-1, keepdim=True)).bfloat16()
+    expected = torch.softmax(q.double() @ k.double().mT / 16 + future.double(), -1) @ v.double()
+    assert within(found, expected, 6e-3, by_row=True)
+    found[5, 40, 7] += 0.1
+    assert not within(found, expected, 6e-3, by_row=True)
+
+
 def test_one_wrong_element_is_seen() -> None:
     expected = torch.randn(512, 512)
     found = expected.bfloat16()
