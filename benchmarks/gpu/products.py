@@ -13,6 +13,7 @@ from benchmarks.gpu.measure import Context, Row, milliseconds, relative_error, r
 from gatewright.kernels import (
     convert,
     decode_product_cuda,
+    fp4_decode_cuda,
     fp8_product_cuda,
     group_decode_cuda,
     half_decode_cuda,
@@ -75,6 +76,8 @@ def decode_rows(context: Context, name: str, few: int, library: float, single: d
         variants["cuda shared"] = lambda a, c, s: shared_decode_cuda.launch_shared_decode(a, c, s, name, None, "none")
     if integer_decode_cuda.serves(x, SIZE, SIZE, name):
         variants["cuda int8"] = lambda a, c, s: integer_decode_cuda.launch_integer_decode(a, c, s, name, None, "none")
+    if fp4_decode_cuda.serves(x, SIZE, name):
+        variants["cuda fp4"] = lambda a, c, s: fp4_decode_cuda.launch_fp4_decode(a, c, s, name, None, "none")
     if few == 1:
         taken = milliseconds(torch.sum, [(codes.view(torch.float32),) for _, codes, _ in sets])
         yield context.read_row("decode", f"M={few} {name}: its codes added up", "torch.sum", taken, codes.numel())

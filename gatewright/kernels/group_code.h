@@ -42,6 +42,23 @@ __device__ __forceinline__ void split_four(const uint4& raw, int which, float fa
     high = permute(permute(carried[0], carried[1], 0x0051), permute(carried[2], carried[3], 0x0051), 0x5410);
 }
 
+// Digits of a quarter of a block of x, its four lanes together: `digits` is the block's 32 high bytes, then 32 low
+// ones, of INTERLEAVED quarters the even elements first; returns the unit.
+template <bool INTERLEAVED>
+__device__ __forceinline__ float split_quarter(const uint4& raw, uint8_t* digits, int quarter) {
+    uint32_t largest = largest_magnitude(raw);
+    const uint32_t lanes = 0xFu << (threadIdx.x & 28);
+    largest = max(largest, __shfl_xor_sync(lanes, largest, 1));
+    largest = max(largest, __shfl_xor_sync(lanes, largest, 2));
+    const Scaling scale = scaling(largest);
+    uint2 high, low;
+#pragma unroll
+    for (int j = 0; j < 2; ++j) split_four<INTERLEAVED>(raw, j, scale.factor, (&high.x)[j], (&low.x)[j]);
+    *(uint2*)(digits + quarter * 8) = high;
+    *(uint2*)(digits + 32 + quarter * 8) = low;
+    return scale.unit;
+}
+
 // The sums of the high and of the low digits, in float32.
 __device__ __forceinline__ float join(int high, int low) { return (float)(high * 256 + low); }
 

@@ -82,23 +82,6 @@ struct Shape {
     static constexpr int kFront = kRing + 2 * kSums;  // the queues, then two buffers of sums, [kgroup][row of the weights]
 };
 
-// Digits of a quarter of a block of x, its four lanes together: `digits` is the block's 32 high bytes, then 32 low
-// ones, of INTERLEAVED quarters the even elements first; returns the unit.
-template <bool INTERLEAVED>
-__device__ __forceinline__ float split_quarter(const uint4& raw, uint8_t* digits, int quarter) {
-    uint32_t largest = largest_magnitude(raw);
-    const uint32_t lanes = 0xFu << (threadIdx.x & 28);
-    largest = max(largest, __shfl_xor_sync(lanes, largest, 1));
-    largest = max(largest, __shfl_xor_sync(lanes, largest, 2));
-    const Scaling scale = scaling(largest);
-    uint2 high, low;
-#pragma unroll
-    for (int j = 0; j < 2; ++j) split_four<INTERLEAVED>(raw, j, scale.factor, (&high.x)[j], (&low.x)[j]);
-    *(uint2*)(digits + quarter * 8) = high;
-    *(uint2*)(digits + 32 + quarter * 8) = low;
-    return scale.unit;
-}
-
 // Scale `index` of four codes as float32 in the elements' unit; NaN codes give infinity, and are the caller's.
 __device__ __forceinline__ float byte_scale(uint32_t four, int index) {
     const uint32_t bits = index == 3 ? four >> 1 : four << (23 - 8 * index);

@@ -88,11 +88,19 @@ def _linear(x: Tensor, codes: Tensor, scales: Tensor, form: str, bias: Tensor | 
     shape = (*x.shape[:-1], codes.shape[0])
     if not device.uses_kernel(x) or not depth:
         return reference_linear(x, codes, scales, form, bias, activation).to(x.dtype)
-    from gatewright.kernels import decode_product_cuda, half_decode_cuda, integer_decode_cuda, shared_decode_cuda
+    from gatewright.kernels import (
+        decode_product_cuda,
+        fp4_decode_cuda,
+        half_decode_cuda,
+        integer_decode_cuda,
+        shared_decode_cuda,
+    )
     from gatewright.kernels.block_product_triton import launch_block_product
 
     if form in INTEGERS:
         result = _grouped(rows, codes, scales, form, bias, activation)
+    elif fp4_decode_cuda.serves(rows, depth, form):
+        result = fp4_decode_cuda.launch_fp4_decode(rows, codes, scales, form, bias, activation)
     elif integer_decode_cuda.serves(rows, codes.shape[0], depth, form):
         result = integer_decode_cuda.launch_integer_decode(rows, codes, scales, form, bias, activation)
     elif shared_decode_cuda.serves(rows, codes.shape[0], depth, form):

@@ -32,7 +32,9 @@ def loads_before_the_wait(text: str) -> list[str]:
 
 
 def test_there_are_such_kernels() -> None:
-    assert {"integer_decode_cuda", "half_decode_cuda", "rows_cuda", "attention_decode_cuda"} <= set(WAITING)
+    assert {"fp4_decode_cuda", "integer_decode_cuda", "half_decode_cuda", "rows_cuda", "attention_decode_cuda"} <= set(
+        WAITING
+    )
 
 
 @pytest.mark.parametrize("name", WAITING)

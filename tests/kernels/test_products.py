@@ -47,7 +47,7 @@ def test_block_linear_deeper_than_a_thread_block(name: str, where: str) -> None:
 @pytest.mark.parametrize("name", ["mxint8", "mxfp8", "mxfp8_e5m2", "mxfp4", "nvfp4"])
 def test_every_weight_code_and_scale_reaches_the_product_exactly(name: str, rows: int, where: str) -> None:
     """Rows of x are unit vectors, so each output is one weight: all codes under all scales, NaN included."""
-    form, depth = block_format(name), 256
+    form, depth = block_format(name), 512 if where == "cuda" else 256  # MXFP4's kernel for one row takes 512 k
     codes = torch.arange(depth).repeat(256, 1) % (1 << form.bits)
     if form.element.special != "none":  # one NaN hides its whole row: they are in every eighth
         special = codes & 0x7F > form.element.largest_code
@@ -154,7 +154,7 @@ def test_a_library_depends_on_the_files_that_it_includes(tmp_path: Path) -> None
     assert cuda_build.text_with_includes(tmp_path / "kernel.cu") != before
     sources = Path(product.__file__).parent.glob("*decode*_cuda.cu")
     every = [cuda_build.text_with_includes(path) for path in sources]
-    assert len(every) == 6
+    assert len(every) == 7
     assert all("struct Queue" in each for each in every)
 
 
