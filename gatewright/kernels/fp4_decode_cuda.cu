@@ -6,9 +6,9 @@
 // dot product is exact in int32, and is scaled and added in float32.
 //
 // The copy engine brings the weights as boxes of 16 TILES rows by 256 k, and the scales of 512 k at a time: each of a block's
-// eight warps takes every eighth pair of boxes of its rows, has a queue of two, and converts the x that it alone needs. The warps' sums are
-// added in a fixed order in shared memory. Bytes need no decoding and have a kernel of their own (`integer_decode.h`), whose
-// lanes copy: that is faster where memory alone bounds, and costs a third more instructions.
+// eight warps takes every eighth pair of boxes of its rows, has a queue of two, and converts the x that it alone needs. The
+// warps' sums are added in a fixed order in shared memory. Bytes need no decoding and have a kernel of their own
+// (`integer_decode.h`), whose lanes copy: that is faster where memory alone bounds, and costs a third more instructions.
 //
 // The launch overlaps its predecessor's end. Weights that the caller promised not to write any more (`early`) are
 // fetched before the wait on the predecessor, all else after it: one box, then x, which more boxes in flight would hold up.
@@ -36,6 +36,7 @@ struct Arguments {
     const __nv_bfloat16* bias;  // [N] or null
     __nv_bfloat16* y;
     int n, k, activation, early;
+    int each, more;  // tiles of a block; the first `more` blocks have one more
 };
 
 template <int FORMAT, int TILES>
@@ -72,6 +73,9 @@ __device__ __forceinline__ float2 scales_of(uint32_t codes) {
     return __half22float2(*(const __half2*)&pair);
 }
 
+__device__ __forceinline__ void prefetch_map(const CUtensorMap& map) {
+    asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
+}
 __device__ __forceinline__ void copy_box(uint32_t to, const CUtensorMap& map, int column, int row, uint32_t barrier) {
     asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];"
                  ::"r"(to), "l"(&map), "r"(column), "r"(row), "r"(barrier) : "memory");
@@ -93,12 +97,12 @@ template <int FORMAT, int TILES>
 __global__ void __launch_bounds__(kThreads, kTogether) fp4_decode(const __grid_constant__ Arguments args) {
     using S = Shape<FORMAT, TILES>;
     extern __shared__ __align__(1024) uint8_t memory[];
+    if (threadIdx.x == 0) prefetch_map(args.codes), prefetch_map(args.scales);
     const int lane = threadIdx.x & 31, warp = __shfl_sync(0xFFFFFFFFu, threadIdx.x >> 5, 0);
     const int row = lane >> 2, part = lane & 3;
     const int pairs = args.k / kPair;
-    const int all_tiles = (args.n + S::kRows - 1) / S::kRows;
-    const int first_tile = (int)((long long)all_tiles * blockIdx.x / gridDim.x);
-    const int tiles = (int)((long long)all_tiles * (blockIdx.x + 1) / gridDim.x) - first_tile;
+    const int block = blockIdx.x;
+    const int first_tile = block * args.each + min(block, args.more), tiles = args.each + (block < args.more);
     const int count = (pairs - warp + kWarps - 1) / kWarps;
 
     const uint32_t at = shared_address(memory);
@@ -153,10 +157,10 @@ __global__ void __launch_bounds__(kThreads, kTogether) fp4_decode(const __grid_c
         if (i == 0) fetch(1);
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
-            const int pair = warp + (i + (j >> 1)) * kWarps, block = pair * 16 + (j & 1) * 8 + (lane >> 2);
+            const int pair = warp + (i + (j >> 1)) * kWarps, place = pair * 16 + (j & 1) * 8 + (lane >> 2);
             if (pair >= pairs) break;
-            const float unit = split_quarter<false>(raw[j], digits + block * 64, lane & 3);
-            if ((lane & 3) == 0) units[block] = unit * 0.5f;
+            const float unit = split_quarter<false>(raw[j], digits + place * 64, lane & 3);
+            if ((lane & 3) == 0) units[place] = unit * 0.5f;
         }
     }
     let_next_launch_begin();
@@ -171,7 +175,8 @@ __global__ void __launch_bounds__(kThreads, kTogether) fp4_decode(const __grid_c
     const int place = (row >> 1) | (row & 1) << 2;
     const uint8_t* const first_piece = memory + warp * 2 * S::kCodes + place * kBox;
     const int piece[2] = {(part ^ place) * 16, (part ^ place ^ 4) * 16};
-    const uint8_t* my_scales = memory + S::kScalesAt + warp * 2 * S::kScales + place * S::kScaleRow + part * (FORMAT == kNvfp4 ? 2 : 1);
+    const uint8_t* my_scales =
+        memory + S::kScalesAt + warp * 2 * S::kScales + place * S::kScaleRow + part * (FORMAT == kNvfp4 ? 2 : 1);
     const int nothing[4] = {};
     uint32_t parity = 0;
     int scale_step = S::kScales;
@@ -301,8 +306,12 @@ template <int FORMAT, int TILES>
 int launch(Arguments& args, const void* codes, int blocks, cudaStream_t stream) {
     using S = Shape<FORMAT, TILES>;
     int status = describe(args.codes, codes, args.n, args.k / 2, S::kRows, kBox, true);
-    if (status == 0) status = describe(args.scales, args.all_scales, args.n, args.k / kPair * S::kScaleRow, S::kRows, S::kScaleRow, false);
+    const int scale_bytes = args.k / kPair * S::kScaleRow;
+    if (status == 0)
+        status = describe(args.scales, args.all_scales, args.n, scale_bytes, S::kRows, S::kScaleRow, false);
     if (status != 0) return status;
+    const int all_tiles = (args.n + S::kRows - 1) / S::kRows;
+    args.each = all_tiles / blocks, args.more = all_tiles % blocks;
     return (int)launch_overlapping(
         fp4_decode<FORMAT, TILES>, args, dim3(blocks), kThreads, S::kDigitsAt + args.k / 32 * 68, 1, stream);
 }
@@ -314,7 +323,8 @@ int choose(Arguments& args, const void* codes, int blocks, int tiles, cudaStream
 
 }  // namespace
 
-// K is a multiple of 512; `blocks` blocks share N, 16 `tiles` (1 or 2) rows at a time. `early`: weights and scales may be read before the launch's predecessor ends, because nobody writes them.
+// K is a multiple of 512; `blocks` blocks share N, 16 `tiles` (1 or 2) rows at a time. `early`: weights and scales may be read
+// before the launch's predecessor ends, because nobody writes them.
 // Returns a cudaError_t.
 extern "C" int fp4_decode_product(
     const void* codes, const void* scales, const void* x, const void* bias, void* y, long long n, long long k,
