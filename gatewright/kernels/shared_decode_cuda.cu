@@ -46,7 +46,6 @@ __global__ void __launch_bounds__(WARPS * 32, BLOCKS) shared_decode(const Argume
     using L = Layout<FORMAT>;
     constexpr int kSlot = Copies<FORMAT, RING>::kSlot;
     extern __shared__ __align__(128) uint8_t memory[];
-    let_next_launch_begin();
 
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, group = warp % kGroups;
     const int row = lane >> 2, part = lane & 3;
@@ -64,19 +63,27 @@ __global__ void __launch_bounds__(WARPS * 32, BLOCKS) shared_decode(const Argume
         tiles, args.codes, args.scales, args.k / L::kChunk, group * L::kParts, count * L::kParts,
         (kGroups - 1) * L::kParts, shared_address(queue));
     if (!args.early) wait_for_previous_launch();
+    // More copies in flight would hold up x.
+    const int ahead = args.early ? 2 : 1;
 #pragma unroll
-    for (int i = 0; i < RING; ++i) copies.fetch(i);
+    for (int i = 0; i < RING; ++i)
+        if (i < ahead) copies.fetch(i);
     wait_for_previous_launch();
 
     // A warp converts a row's slice at a time, a few of them together.
     constexpr int kTogether = 4;
     const int pairs = slices * args.m;
-    for (int base = warp; base < pairs; base += kTogether * WARPS) {
+    for (int base = warp; base == warp || base < pairs; base += kTogether * WARPS) {
         uint4 raw[kTogether];
 #pragma unroll
         for (int j = 0; j < kTogether; ++j) {
             const int i = base + j * WARPS, slice = i / args.m, r = i - slice * args.m;
             if (i < pairs) raw[j] = load_ordered((const uint4*)(args.x + (size_t)r * args.k + slice * kSlice) + lane);
+        }
+        if (base == warp) {
+#pragma unroll
+            for (int i = 1; i < RING; ++i)
+                if (i >= ahead) copies.fetch(i);
         }
 #pragma unroll
         for (int j = 0; j < kTogether; ++j) {
@@ -96,6 +103,7 @@ __global__ void __launch_bounds__(WARPS * 32, BLOCKS) shared_decode(const Argume
             if (lane == 0) units[i] = scale.unit;
         }
     }
+    let_next_launch_begin();  // not before: its copies would hold up x too
     __syncthreads();
 
     // Columns past M repeat the last row of x, and are not stored.

@@ -1,6 +1,7 @@
 """Products of one or two rows with MXINT8, MXFP8 (E4M3), MXFP4 and NVFP4 weights, x whole in shared memory, for Hopper.
 
-See ``shared_decode_cuda.cu``; :mod:`gatewright.kernels.integer_decode_cuda` is faster for one row in some formats, and
+See ``shared_decode_cuda.cu``; :mod:`gatewright.kernels.integer_decode_cuda` and
+:mod:`gatewright.kernels.fp4_decode_cuda` are faster for one row in some formats, and
 :mod:`gatewright.kernels.half_decode_cuda` for more rows and for narrow layers.
 """
 
@@ -40,8 +41,9 @@ def launch_shared_decode(
     x, codes, scales = (device.aligned(each) for each in (x, codes, scales))
     bias = None if bias is None else device.aligned(bias.to(torch.bfloat16))
     out = torch.empty((rows, columns), dtype=torch.bfloat16, device=x.device)
-    wide = rows > 1 and form in ("mxint8", "mxfp8_e4m3")
-    default = {"shape": 2 if wide else 0}
+    default = {"shape": 0}
+    if form in ("mxint8", "mxfp8_e4m3"):  # deeper queues, where both blocks of a processor still have room
+        default = {"shape": 2 if rows > 1 else 1 if depth <= 16384 else 0}
     options = [{"shape": shape} for shape in range(len(SHAPES))]
 
     def run(config: dict[str, int]) -> None:
