@@ -15,36 +15,21 @@
 // them in order, so that results do not vary. (Clusters would do without memory, but leave processors idle: 124
 // clusters of 4 fit where 132 x 4 blocks do.)
 #include <cfloat>
-#include <cuda.h>
+#include <utility>
+
 #include "attention_elements.h"
+#include "box_code.h"
 
 namespace {
 
 constexpr int kWarps = 4, kRing = 3;
 constexpr int kEntry = kDepth + 2;     // maximum, sum, 128 values
-constexpr int kTile = 16 * kDepth;     // codes of 16 tokens
+constexpr int kTile = 16 * kDepth;     // codes of 16 tokens, a line each: a box, swapped about against bank conflicts
+constexpr int kAhead = 2;              // tiles in flight that the query's loads wait for: more would hold them up
 constexpr int kScales = 2 * 16 * 4;    // their keys' scales and their values'
 constexpr int kCodes = kWarps * kRing * 2 * kTile;
 constexpr int kQueues = kCodes + kWarps * kRing * kScales;
 
-// The copy engine brings 16 tokens, a line each, their 16-byte pieces swapped about (piece ^ token mod 8) so that lanes
-// that read them together find them in different banks.
-__device__ __forceinline__ void copy_tile(uint32_t to, const CUtensorMap* map, int token, uint32_t barrier) {
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
-                 " [%0], [%1, {%2, %3}], [%4];" ::"r"(to), "l"(map), "r"(0), "r"(token), "r"(barrier) : "memory");
-}
-__device__ __forceinline__ void prefetch_tile(const CUtensorMap* map, int token) {
-    asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global.tile [%0, {%1, %2}];" ::"l"(map), "r"(0), "r"(token) : "memory");
-}
-__device__ __forceinline__ void expect(uint32_t barrier, uint32_t bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-}
-__device__ __forceinline__ void await(uint32_t barrier, uint32_t phase) {
-    uint32_t done = 0;
-    while (!done)
-        asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.shared.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
-                     : "=r"(done) : "r"(barrier), "r"(phase) : "memory");
-}
 __device__ __forceinline__ uint32_t transpose8x8(uint32_t value) {
     uint32_t result;
     asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(result) : "r"(value));
@@ -141,7 +126,6 @@ __global__ void __launch_bounds__(kWarps * 32, SETS == 1 ? 4 : 3) attention_deco
     const Arguments args, const __grid_constant__ CUtensorMap keys, const __grid_constant__ CUtensorMap values) {
     extern __shared__ __align__(1024) uint8_t memory[];
     __shared__ uint64_t arrivals[kWarps * kRing];
-    let_next_launch_begin();
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const int row = lane >> 2, part = lane & 3;
     const int split = blockIdx.x, head = blockIdx.y;
@@ -152,14 +136,14 @@ __global__ void __launch_bounds__(kWarps * 32, SETS == 1 ? 4 : 3) attention_deco
     uint8_t* const queue = memory + warp * (kRing * 2 * kTile);
     uint8_t* const scale_queue = memory + kCodes + warp * (kRing * kScales);
     const uint32_t arrival = shared_address(arrivals + warp * kRing);
-    if (lane < kRing) asm volatile("mbarrier.init.shared.b64 [%0], 1;" ::"r"(arrival + lane * 8) : "memory");
-    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    if (lane < kRing) begin_barrier(arrival + lane * 8);
+    publish_barriers();
     __syncwarp();
     // Brings the warp's first tiles to the L2 cache while the previous launch ends. What that may still write there is no
     // matter: the L2 cache is where all multiprocessors meet.
     if (lane < 2 * kRing) {
         const int tile = begin + warp + (lane >> 1) * kWarps;
-        if (tile < end) prefetch_tile(lane & 1 ? &values : &keys, (int)base + tile * 16);
+        if (tile < end) prefetch_box(lane & 1 ? values : keys, 0, (int)base + tile * 16);
     }
     wait_for_previous_launch();
 
@@ -170,8 +154,8 @@ __global__ void __launch_bounds__(kWarps * 32, SETS == 1 ? 4 : 3) attention_deco
             if (lane == 0) {
                 const uint32_t stage = shared_address(queue + slot * (2 * kTile)), barrier = arrival + slot * 8;
                 expect(barrier, 2 * kTile);
-                copy_tile(stage, &keys, (int)base + first, barrier);
-                copy_tile(stage + kTile, &values, (int)base + first, barrier);
+                copy_box(stage, keys, 0, (int)base + first, barrier);
+                copy_box(stage + kTile, values, 0, (int)base + first, barrier);
             }
             // A token past the end has the last one's scale, and whatever codes lie there.
             const uint8_t* scales = lane < 16 ? args.key_scales : args.value_scales;
@@ -181,10 +165,12 @@ __global__ void __launch_bounds__(kWarps * 32, SETS == 1 ? 4 : 3) attention_deco
         commit();
     };
 #pragma unroll
-    for (int i = 0; i < kRing; ++i) fetch(begin + warp + i * kWarps, i);
-
+    for (int i = 0; i < kAhead; ++i) fetch(begin + warp + i * kWarps, i);
     Query<FORMAT, SETS> query;
     query.load(args.query + (size_t)head * args.group * kDepth, args.group, args.scale);
+#pragma unroll
+    for (int i = kAhead; i < kRing; ++i) fetch(begin + warp + i * kWarps, i);
+    let_next_launch_begin();  // not before: its copies would hold up the query too
     Softmax softmax[SETS];
     float weighted[SETS][8][4] = {};
     const uint32_t keys_at = place_of_keys(lane);
@@ -304,27 +290,6 @@ __global__ void __launch_bounds__(kWarps * 32, SETS == 1 ? 4 : 3) attention_deco
     }
 }
 
-// The copy engine's view of [tokens, 128] codes: boxes of 16 tokens.
-bool describe(CUtensorMap* map, const void* codes, long long tokens) {
-    using Encode = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*,
-                                const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle,
-                                CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
-    static Encode encode = nullptr;
-    if (encode == nullptr) {
-        void* found = nullptr;
-        cudaDriverEntryPointQueryResult state;
-        if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &state) !=
-                cudaSuccess || state != cudaDriverEntryPointSuccess)
-            return false;
-        encode = (Encode)found;
-    }
-    const cuuint64_t extents[2] = {kDepth, (cuuint64_t)tokens}, pitch[1] = {kDepth};
-    const cuuint32_t box[2] = {kDepth, 16}, steps[2] = {1, 1};
-    return encode(map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, const_cast<void*>(codes), extents, pitch, box, steps,
-                  CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_NONE,
-                  CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
-}
-
 }  // namespace
 
 // `splits` blocks share a head's tokens; `format`: a CacheFormat. Returns a cudaError_t.
@@ -342,8 +307,10 @@ extern "C" int attention_decode_cache(
         (const __nv_bfloat16*)query, (const uint8_t*)key_scales, (const uint8_t*)value_scales, (__nv_bfloat16*)out,
         (float*)partial, (int*)arrived, (int)length, (int)capacity, (int)group, (int)splits, scale};
     CUtensorMap keys, values;
-    if (!describe(&keys, key_codes, heads * capacity) || !describe(&values, value_codes, heads * capacity))
-        return (int)cudaErrorInvalidValue;
+    for (const auto& [map, codes] : {std::pair(&keys, key_codes), std::pair(&values, value_codes)}) {
+        const int status = describe(*map, codes, heads * capacity, kDepth, 16, kDepth, true);
+        if (status != 0) return status;
+    }
     static_assert(kWarps * 4 * kEntry * 4 <= kQueues);
     const cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kQueues);
     if (status != cudaSuccess) return (int)status;

@@ -12,9 +12,7 @@
 //
 // The launch overlaps its predecessor's end. Weights that the caller promised not to write any more (`early`) are
 // fetched before the wait on the predecessor, all else after it: one box, then x, which more boxes in flight would hold up.
-#include <cuda.h>
-#include <cudaTypedefs.h>
-
+#include "box_code.h"
 #include "group_code.h"
 
 namespace {
@@ -73,20 +71,6 @@ __device__ __forceinline__ float2 scales_of(uint32_t codes) {
     return __half22float2(*(const __half2*)&pair);
 }
 
-__device__ __forceinline__ void prefetch_map(const CUtensorMap& map) {
-    asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
-}
-__device__ __forceinline__ void copy_box(uint32_t to, const CUtensorMap& map, int column, int row, uint32_t barrier) {
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];"
-                 ::"r"(to), "l"(&map), "r"(column), "r"(row), "r"(barrier) : "memory");
-}
-__device__ __forceinline__ void expect(uint32_t barrier, int bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-}
-__device__ __forceinline__ void wait_box(uint32_t barrier, uint32_t parity) {
-    asm volatile("{.reg .pred done;\n again:\n mbarrier.try_wait.parity.shared.b64 done, [%0], %1;\n @!done bra again;\n}"
-                 ::"r"(barrier), "r"(parity) : "memory");
-}
 __device__ __forceinline__ bool elected() {
     uint32_t mine;
     asm volatile("{.reg .pred mine;\n elect.sync _|mine, 0xFFFFFFFF;\n selp.u32 %0, 1, 0, mine;\n}" : "=r"(mine));
@@ -132,8 +116,8 @@ __global__ void __launch_bounds__(kThreads, kTogether) fp4_decode(const __grid_c
     };
     if (elected()) {
 #pragma unroll
-        for (int box = 0; box < 2; ++box) asm volatile("mbarrier.init.shared.b64 [%0], 1;" ::"r"(barriers + box * 8) : "memory");
-        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+        for (int box = 0; box < 2; ++box) begin_barrier(barriers + box * 8);
+        publish_barriers();
     }
     __syncwarp();
     if (!args.early) wait_for_previous_launch();
@@ -188,7 +172,7 @@ __global__ void __launch_bounds__(kThreads, kTogether) fp4_decode(const __grid_c
         for (int i = 0; i < count; ++i) {
 #pragma unroll
             for (int box = 0; box < 2; ++box) {
-                wait_box(barriers + box * 8, parity);
+                await(barriers + box * 8, parity);
 #pragma unroll
                 for (int quad = 0; quad < 2; ++quad) {
                     const uint4 digit[2] = {*(const uint4*)my_block, *(const uint4*)(my_block + 16)};
@@ -280,26 +264,6 @@ __global__ void __launch_bounds__(kThreads, kTogether) fp4_decode(const __grid_c
             args.y[n] = __float2bfloat16(activate(total, args.activation));
         }
     }
-}
-
-// A map of `rows` rows of `bytes`, in boxes of `box_rows` rows by `box_bytes`. Returns 0 or an error.
-int describe(CUtensorMap& map, const void* start, long long rows, long long bytes, int box_rows, int box_bytes, bool swapped) {
-    static PFN_cuTensorMapEncodeTiled_v12000 encode = nullptr;
-    if (encode == nullptr) {
-        void* function = nullptr;
-        cudaDriverEntryPointQueryResult found;
-        const cudaError_t status =
-            cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found);
-        if (status != cudaSuccess || function == nullptr) return status != cudaSuccess ? (int)status : (int)cudaErrorNotSupported;
-        encode = (PFN_cuTensorMapEncodeTiled_v12000)function;
-    }
-    const cuuint64_t sizes[2] = {(cuuint64_t)bytes, (cuuint64_t)rows}, pitch[1] = {(cuuint64_t)bytes};
-    const cuuint32_t box[2] = {(cuuint32_t)box_bytes, (cuuint32_t)box_rows}, steps[2] = {1, 1};
-    const CUresult result = encode(
-        &map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, const_cast<void*>(start), sizes, pitch, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-        swapped ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_L2_PROMOTION_NONE,
-        CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-    return result == CUDA_SUCCESS ? 0 : (int)cudaErrorInvalidValue;
 }
 
 template <int FORMAT, int TILES>

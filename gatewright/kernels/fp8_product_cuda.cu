@@ -9,11 +9,10 @@
 //
 // Two blocks of a cluster share 256 rows of w, each loading half for both; a block has 128 rows of x. One warp copies,
 // two warpgroups compute 128 x 128 outputs each, 64 rows at a time, so that one multiplies while the other scales.
-#include <cstdint>
-#include <cuda.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-#include <cuda_runtime.h>
+
+#include "box_code.h"
 
 namespace {
 
@@ -162,14 +161,6 @@ __device__ __forceinline__ uint32_t shared_address(const void* pointer) { return
 __device__ __forceinline__ void barrier_init(uint32_t barrier, int count) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count));
 }
-__device__ __forceinline__ void barrier_expect(uint32_t barrier, int bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-}
-__device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity) {
-    asm volatile(
-        "{.reg .pred p;\nAGAIN_%=:\n mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n @p bra DONE_%=;\n bra AGAIN_%=;\nDONE_%=:\n}"
-        ::"r"(barrier), "r"(parity) : "memory");
-}
 __device__ __forceinline__ void barrier_arrive_here(uint32_t barrier) {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
@@ -179,10 +170,6 @@ __device__ __forceinline__ void barrier_arrive(uint32_t barrier, int lane) {
         asm volatile("{.reg .b32 there;\n mapa.shared::cluster.u32 there, %0, %1;\n mbarrier.arrive.shared::cluster.b64 _, [there];}"
                      ::"r"(barrier), "r"(lane) : "memory");
     }
-}
-__device__ __forceinline__ void copy_tile(uint32_t to, const CUtensorMap* map, int k, int row, uint32_t barrier) {
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];"
-                 ::"r"(to), "l"(map), "r"(k), "r"(row), "r"(barrier) : "memory");
 }
 __device__ __forceinline__ void copy_tile_to_both(uint32_t to, const CUtensorMap* map, int k, int row, uint32_t barrier) {
     asm volatile(
@@ -299,10 +286,10 @@ product(const __grid_constant__ CUtensorMap map_x, const __grid_constant__ CUten
                 const float* scales_w = args.w.group_scales + (size_t)tile_w * groups * kRowsW;
 #pragma unroll 1
                 for (int g = 0; g < groups; ++g) {
-                    barrier_wait(empty + 8 * stage, phase);
+                    await(empty + 8 * stage, phase);
                     const uint32_t barrier = full + 8 * stage, to = base + stage * kCodes, to_scales = scales + stage * kScales;
-                    barrier_expect(barrier, kCodes + kScales);
-                    copy_tile(to, &map_x, g * kGroup, tile_x * kRowsX, barrier);
+                    expect(barrier, kCodes + kScales);
+                    copy_box(to, map_x, g * kGroup, tile_x * kRowsX, barrier);
                     copy_tile_to_both(to + kRowsX * kGroup + rank * (kRowsW / 2 * kGroup), &map_w, g * kGroup,
                                       tile_w * kRowsW + rank * (kRowsW / 2), barrier);
                     copy_bytes(to_scales, scales_x + g * kRowsX, kRowsX * 4, barrier);
@@ -311,7 +298,7 @@ product(const __grid_constant__ CUtensorMap map_x, const __grid_constant__ CUten
                 }
             }
             for (int s = 0; s < kStages; ++s) {  // the other block may still signal these barriers
-                barrier_wait(empty + 8 * stage, phase);
+                await(empty + 8 * stage, phase);
                 if (++stage == kStages) { stage = 0; phase ^= 1; }
             }
         }
@@ -333,12 +320,12 @@ product(const __grid_constant__ CUtensorMap map_x, const __grid_constant__ CUten
                 const uint32_t at = base + stage * kCodes, at_scales = scales + stage * kScales;
                 const uint64_t left = descriptor(at), right = descriptor(at + (kRowsX + warpgroup * 128) * kGroup);
                 float2 w[16];  // of the lane's columns
-                barrier_wait(full + 8 * stage, phase);
+                await(full + 8 * stage, phase);
 #pragma unroll
                 for (int half = 0; half < 2; ++half) {
                     float sum[64];
                     const uint64_t rows = left + half * (64 * kGroup / 16);
-                    barrier_wait(my_turn, half);
+                    await(my_turn, half);
                     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
                     multiply<FORMAT, 0>(sum, rows, right);
                     multiply<FORMAT, 1>(sum, rows + 2, right + 2);
@@ -403,34 +390,16 @@ product(const __grid_constant__ CUtensorMap map_x, const __grid_constant__ CUten
     }
 }
 
-using Encode = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*,
-                            const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle,
-                            CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
-
-// Boxes of 128 rows of 128 bytes, zero outside the tensor.
-cudaError_t describe(CUtensorMap* map, void* codes, int rows, int K) {
-    void* found = nullptr;
-    cudaDriverEntryPointQueryResult query;
-    const cudaError_t status =
-        cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &query);
-    if (status != cudaSuccess) return status;
-    const cuuint64_t sizes[2] = {(cuuint64_t)K, (cuuint64_t)rows}, pitch[1] = {(cuuint64_t)K};
-    const cuuint32_t box[2] = {kGroup, 128}, steps[2] = {1, 1};
-    const CUresult result = reinterpret_cast<Encode>(found)(
-        map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, codes, sizes, pitch, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-        CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-    return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
-}
-
 template <int FORMAT>
-cudaError_t launch(const Arguments& args, int processors, cudaStream_t stream) {
+int launch(const Arguments& args, int processors, cudaStream_t stream) {
     const int blocks_x = (args.x.rows + kBlockRows - 1) / kBlockRows, blocks_w = (args.w.rows + kBlockRows - 1) / kBlockRows;
     const dim3 grid((args.K + 511) / 512, blocks_x + blocks_w);
     group_both<FORMAT><<<grid, 256, 0, stream>>>(args.x, args.w, args.K, blocks_x);
-    cudaError_t status = cudaGetLastError();
+    int status = cudaGetLastError();
     CUtensorMap map_x, map_w;
-    if (status == cudaSuccess) status = describe(&map_x, args.x.grouped, args.x.rows, args.K);
-    if (status == cudaSuccess) status = describe(&map_w, args.w.grouped, args.w.rows, args.K);
+    constexpr auto kLines = CU_TENSOR_MAP_L2_PROMOTION_L2_256B;
+    if (status == cudaSuccess) status = describe(map_x, args.x.grouped, args.x.rows, args.K, 128, kGroup, true, kLines);
+    if (status == cudaSuccess) status = describe(map_w, args.w.grouped, args.w.rows, args.K, 128, kGroup, true, kLines);
     if (status == cudaSuccess)
         status = cudaFuncSetAttribute(product<FORMAT>, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
     if (status != cudaSuccess) return status;
@@ -446,7 +415,7 @@ cudaError_t launch(const Arguments& args, int processors, cudaStream_t stream) {
     config.stream = stream;
     config.attrs = &cluster;
     config.numAttrs = 1;
-    return cudaLaunchKernelEx(&config, product<FORMAT>, map_x, map_w, args);
+    return (int)cudaLaunchKernelEx(&config, product<FORMAT>, map_x, map_w, args);
 }
 
 }  // namespace
