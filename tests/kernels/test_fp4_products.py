@@ -42,6 +42,18 @@ def test_results_beyond_float32_are_infinite_and_only_nan_scales_give_nan(where:
     assert found[1::2].isnan().all()
 
 
+@pytest.mark.parametrize("name", ["mxfp4", "nvfp4"])
+def test_weights_without_rows_give_no_results(name: str, where: str) -> None:
+    """The copy engine takes no empty matrix, so such a call launches nothing."""
+    codes, scales = convert.quantize(torch.zeros(0, 512, device=where), name)
+    x, bias = torch.ones(1, 512, device=where).bfloat16(), torch.zeros(0, device=where).bfloat16()
+    for found in (
+        fp4_decode_cuda.launch_fp4_decode(x, codes, scales, block_format(name).name, bias, "silu"),
+        product.block_linear(x, codes, scales, name, bias, "silu"),
+    ):
+        assert found.shape == (1, 0) and found.dtype == torch.bfloat16
+
+
 def test_instances_fit_and_share_the_rows_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two blocks to a multiprocessor of 228 KB; 32 rows at a time where no block then has more than the others."""
     for form in fp4_decode_cuda.FORMATS:
