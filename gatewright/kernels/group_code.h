@@ -1,5 +1,4 @@
-// What products through the int8 tensor cores share: x in two digits of 8 bits, integers of 8 or 4 bits, and the way of their
-// groups' scales to the lanes.
+// What products through the int8 tensor cores share: x in two digits of 8 bits, integers of 8 or 4 bits, their groups' scales.
 #pragma once
 #include <type_traits>
 
@@ -87,57 +86,5 @@ __device__ __forceinline__ float widen(uint32_t bits) {
     else if constexpr (std::is_same<SCALE, __half>::value) return __half2float(__ushort_as_half((uint16_t)bits));
     else return __uint_as_float(bits << 16);
 }
-
-// The scales of a warp's chunks in the order of its `Queue`, loaded a chunk ahead into registers. A lane has those of blocks of 32
-// `part`, `part` + 4 ... of a chunk (QUADS of them; 0: nothing at all) in rows `row` and `row` + 8. Groups are multiples of 32.
-template <typename SCALE, int QUADS>
-struct GroupScales {
-    uint32_t raw[QUADS][2];
-    const SCALE* scales;  // of this lane's first row
-    const SCALE* line;    // the same in the tile of the next chunk
-    uint32_t inverse;     // of a group's blocks, x 2^31, rounded up: exact while K is below 2^20
-    int groups, block, first, count, step, left, turn;
-    Tiles tiles;
-
-    __device__ __forceinline__ GroupScales(
-        const Tiles& share, const void* all, int k, int group, int first_chunk, int taken, int each)
-        : groups(k / group), count(taken), step(each * QUADS * 4), left(0), turn(0), tiles(share) {
-        const int lane = threadIdx.x & 31, blocks = group / 32;
-        inverse = (0x80000000u + blocks - 1) / blocks;
-        first = first_chunk * QUADS * 4 + (lane & 3);
-        scales = (const SCALE*)all + (size_t)(lane >> 2) * groups;
-        if (count == 0) tiles.turns = 0;
-    }
-
-    __device__ __forceinline__ void fetch() {
-        if (left == 0 && turn < tiles.turns) {
-            line = scales + (size_t)tiles.top(turn++) * groups;
-            left = count;
-            block = first;
-        }
-        if (left > 0) {
-            --left;
-#pragma unroll
-            for (int quad = 0; quad < QUADS; ++quad) {
-                const SCALE* const place = line + (uint32_t)((uint64_t)(block + quad * 4) * inverse >> 31);
-                raw[quad][0] = load_scale(place);
-                raw[quad][1] = load_scale(place + groups * 8);
-            }
-            block += step;
-        }
-    }
-
-    __device__ __forceinline__ void take(float (&found)[QUADS][2]) const {
-#pragma unroll
-        for (int quad = 0; quad < QUADS; ++quad)
-#pragma unroll
-            for (int half = 0; half < 2; ++half) found[quad][half] = widen<SCALE>(raw[quad][half]);
-    }
-};
-template <typename SCALE>
-struct GroupScales<SCALE, 0> {
-    __device__ __forceinline__ GroupScales(const Tiles&, const void*, int, int, int, int, int) {}
-    __device__ __forceinline__ void fetch() {}
-};
 
 }  // namespace

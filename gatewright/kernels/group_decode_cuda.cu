@@ -285,9 +285,9 @@ int choose_rows(const RowsArguments& args, int shares, cudaStream_t stream) {
 }
 
 template <int FORMAT, typename SCALE>
-int choose_row(const Arguments& args, int blocks, int shape, cudaStream_t stream) {
-    return shape == 0 ? launch<FORMAT, SCALE, 2, 4, 3, 2>(args, blocks, stream)
-                      : launch<FORMAT, SCALE, 2, 8, 2, 2>(args, blocks, stream);
+int choose_row(const Arguments& args, int blocks, int tiles, int stages, cudaStream_t stream) {
+    return args.scale_bytes > 0 ? choose<FORMAT, SCALE, true>(args, blocks, tiles, stages, stream)
+                                : choose<FORMAT, SCALE, false>(args, blocks, tiles, stages, stream);
 }
 
 // Calls `take` with a value of the scales' type: bfloat16, float16, float32.
@@ -300,20 +300,21 @@ int with_scale_type(long long type, const Take& take) {
 
 }  // namespace
 
-// One row of x. `splits` (1, 2, 4 or 8) blocks of a cluster share K, a multiple of 128 (4 bits: 256), and `blocks` clusters N, at
-// least 16. `group` is a multiple of 32. `early`: weights and scales may be read before the launch's predecessor ends,
-// because nobody writes them. Returns a cudaError_t.
+// One row of x. `splits` (1, 2, 4 or 8) blocks of a cluster share K, a multiple of 128 (4 bits: 256) below 2^20, and `blocks` clusters
+// N, at least 16. `group` is a multiple of 32. `scale_bytes`: of a row's scales in 128 (4 bits: 256) k, or 0 where those are no
+// whole number of groups, or where they are 2 and K is no multiple of twice as many. `tiles`, `stages`: see `choose`. `early`: weights
+// and scales may be read before the launch's predecessor ends, because nobody writes them. Returns a cudaError_t.
 extern "C" int group_decode_row(
     const void* codes, const void* scales, const void* x, const void* bias, void* y, long long n, long long k,
-    long long group, long long splits, long long blocks, long long activation, long long bits, long long type,
-    long long shape, long long early, cudaStream_t stream) {
+    long long group, long long scale_bytes, long long splits, long long blocks, long long activation, long long bits,
+    long long type, long long tiles, long long stages, long long early, cudaStream_t stream) {
     const Arguments args{
         (const uint8_t*)codes, (const uint8_t*)scales, (const __nv_bfloat16*)x, (const __nv_bfloat16*)bias,
-        (__nv_bfloat16*)y, (int)n, (int)k, (int)splits, (int)activation, (int)early, (int)group};
+        (__nv_bfloat16*)y, (int)n, (int)k, (int)splits, (int)activation, (int)early, (int)group, (int)scale_bytes};
     return with_scale_type(type, [&](auto scale) {
         using Scale = decltype(scale);
-        return bits == 8 ? choose_row<kInt8, Scale>(args, (int)blocks, (int)shape, stream)
-                         : choose_row<kInt4, Scale>(args, (int)blocks, (int)shape, stream);
+        return bits == 8 ? choose_row<kInt8, Scale>(args, (int)blocks, (int)tiles, (int)stages, stream)
+                         : choose_row<kInt4, Scale>(args, (int)blocks, (int)tiles, (int)stages, stream);
     });
 }
 

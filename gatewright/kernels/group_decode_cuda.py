@@ -16,6 +16,7 @@ from gatewright.kernels.integer_decode_cuda import (
     blocks_for,
     candidates,
     chunk_of,
+    scale_bytes,
     usual_of,
 )
 
@@ -23,14 +24,14 @@ MOST_ROWS = 16
 BLOCK = 32  # groups are multiples of it
 SLICE = 256  # k to a warp, where there are more rows than one
 WARPS = 8  # to a block
-SHAPES = 2  # of the instances for one row of x
+MOST_SCALES = 32  # bytes of a row's scales that come with a chunk: float32 for every 32 k of 256
 DEEPEST = 2**20  # K, below: from there places of scales would be wrong
 SCALES = {torch.bfloat16: 0, torch.float16: 1, torch.float32: 2}
 
 
 def one_row(rows: int, depth: int, form: str) -> bool:
     """Whether the kernel that keeps all of x in shared memory takes this product."""
-    return rows == 1 and depth % chunk_of(form) == 0 and bool(candidates(depth, form, SHAPES))
+    return rows == 1 and depth % chunk_of(form) == 0 and bool(candidates(depth, form, MOST_SCALES))
 
 
 def serves(x: Tensor, columns: int, depth: int, form: str, group: int) -> bool:
@@ -60,15 +61,18 @@ def launch_group_decode(
     out = torch.empty((rows, columns), dtype=torch.bfloat16, device=x.device)
     kind = (ACTIVATIONS[activation], bits, SCALES[scales.dtype])
     if one_row(rows, depth, form):
-        options = candidates(depth, form, SHAPES)
+        together = scale_bytes(depth, form, group, scales.element_size())
+        options = candidates(depth, form, together)
 
         def run_one(config: dict[str, int]) -> None:
             cuda_build.call(
-                "group_decode_cuda", "group_decode_row", codes, scales, x, bias, out, columns, depth, group,
-                config["splits"], blocks_for(columns, config["shape"], x), *kind, config["shape"], early,
+                "group_decode_cuda", "group_decode_row", codes, scales, x, bias, out, columns, depth, group, together,
+                config["splits"], blocks_for(columns, config["tiles"], x), *kind, config["tiles"], config["stages"],
+                early,
             )  # fmt: skip
 
-        tuned("group_decode_cuda", (form, group, 1, columns, depth), x, usual_of(options, columns, x), options, run_one)
+        default = usual_of(options, columns, depth // chunk_of(form), x)
+        tuned("group_decode_cuda", (form, group, 1, columns, depth), x, default, options, run_one)
         return out
     splits, tiles = device.ceil_div(depth, SLICE * WARPS), device.ceil_div(columns, 16)
     width = 128 if rows <= 8 else 256  # results of a tile

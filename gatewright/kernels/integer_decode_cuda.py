@@ -1,6 +1,6 @@
-"""Products of one row with MXINT8, MXFP4 and NVFP4 weights through the int8 tensor cores, in CUDA C++ for Hopper.
+"""Products of one row with MXINT8 weights through the int8 tensor cores, in CUDA C++ for Hopper.
 
-See ``integer_decode.h``; :mod:`gatewright.kernels.half_decode_cuda` serves more rows, and
+See ``integer_decode.h``; :mod:`gatewright.kernels.shared_decode_cuda` serves more rows, and
 :mod:`gatewright.kernels.group_decode_cuda` takes the same kernel for integers in groups.
 """
 
@@ -12,58 +12,88 @@ from torch import Tensor
 from gatewright.kernels import cuda_build, device
 from gatewright.kernels.autotune import tuned
 
-FORMATS = {"mxint8": 0, "mxfp4": 2, "nvfp4": 3}
+FORMATS = ("mxint8",)
 ACTIVATIONS = {"none": 0, "relu": 1, "gelu": 2, "silu": 3}
-# The kernel's instances by `shape`: 16-row groups and K groups of warps, the queues' depth, blocks to a processor.
-SHAPES = ((2, 4, 3, 2), (2, 8, 2, 2), (4, 4, 3, 1), (1, 8, 2, 4))
-SLOTS = {"nvfp4": 2304, "int8": 2048, "int4": 2048}  # bytes of a chunk in a queue, where scales take more or none
-SHARED_LIMIT = 227 * 1024
+# The kernel's instances: 16-row tiles that a block takes at a time, chunks of each in a warp's queue. Scales that lanes
+# load themselves wait behind all that is queued.
+SHAPES = ((2, 2), (2, 3), (1, 3))
+SHAPES_OF_LOADED_SCALES = ((2, 2), (1, 3))
+WARPS = 8  # of a block
+TOGETHER = 2  # blocks to a processor
+PROCESSOR_LIMIT = 228 * 1024  # of shared memory; a kilobyte of each block's is the system's
+SHARED_LIMIT = 227 * 1024  # of a block
 CLUSTERS = (1, 2, 4, 8)
 FEWEST_COLUMNS = 16  # a tile of the tensor cores
 
 
 def chunk_of(form: str) -> int:
     """k in the 128 bytes of a row that a warp takes at a time."""
-    return 128 if form in ("mxint8", "int8") else 256
+    return 256 if form == "int4" else 128
 
 
-def shared_bytes(depth: int, form: str, shape: int, splits: int) -> int:
-    """Shared memory of one block, as the kernel lays it out: queues, sums, digits of x."""
-    row_groups, k_groups, ring, _ = SHAPES[shape]
+def scale_bytes(depth: int, form: str, group: int, size: int) -> int:
+    """Bytes of a row's scales, ``size`` each, that come with a chunk; 0 where each lane loads its own.
+
+    That is where chunks are no whole number of groups, and where two bytes begin at even places in some rows alone.
+    """
+    chunk = chunk_of(form)
+    found = 0 if chunk % group else chunk // group * size
+    return 0 if found == 2 and depth // chunk % 2 else found
+
+
+def shared_bytes(depth: int, form: str, scales: int, tiles: int, stages: int, splits: int) -> int:
+    """Shared memory of one block, as the kernel lays it out: queues, sums, digits of x; zeros.
+
+    ``scales``: what :func:`scale_bytes` says.
+    """
+    rows = 16 * tiles
     part = -(-(depth // chunk_of(form)) // splits) * chunk_of(form)
-    queues = row_groups * k_groups * ring * SLOTS.get(form, 2176)
-    sums = 2 * (k_groups * (16 * row_groups + 1) * 4 + 12)
-    return queues + sums + part // 32 * 68
+    queues = WARPS * stages * rows * (128 + (max(scales, 4) if scales else 0))
+    sums = 2 * (-(-WARPS * (rows + 1) * 4 // 16) * 16)
+    return queues + sums + part // 32 * 68 + 64
 
 
-def candidates(depth: int, form: str, shapes: int = len(SHAPES)) -> list[dict[str, int]]:
-    """The cluster sizes, and instances among the first ``shapes``, that fit this product, the usual best first."""
-    usual = 1 if form in ("mxint8", "int8") else 0
-    found = [
-        {"shape": shape, "splits": splits}
-        for shape in range(shapes)
-        for splits in CLUSTERS
-        if splits <= depth // chunk_of(form) and shared_bytes(depth, form, shape, splits) <= SHARED_LIMIT
-    ]
-    return sorted(found, key=lambda each: (each["splits"], each["shape"] != usual))
+def candidates(depth: int, form: str, scales: int = 4) -> list[dict[str, int]]:
+    """The instances and cluster sizes that fit this product, those that split K least first.
+
+    Where some fit twice into a processor, only they: launches could not overlap otherwise.
+    """
+    for limit in (PROCESSOR_LIMIT // TOGETHER - 1024, SHARED_LIMIT):
+        found = [
+            {"tiles": tiles, "stages": stages, "splits": splits}
+            for splits in CLUSTERS
+            for tiles, stages in (SHAPES if scales else SHAPES_OF_LOADED_SCALES)
+            if splits <= depth // chunk_of(form) and shared_bytes(depth, form, scales, tiles, stages, splits) <= limit
+        ]
+        if found:
+            return found
+    return []
 
 
-def blocks_for(columns: int, shape: int, x: Tensor) -> int:
+def blocks_for(columns: int, tiles: int, x: Tensor) -> int:
     """Blocks, or clusters of them, that share ``columns``."""
-    row_groups, _, _, together = SHAPES[shape]
-    return device.share_tiles(columns, row_groups, together * device.count_processors(x))
+    return device.share_tiles(columns, tiles, TOGETHER * device.count_processors(x))
 
 
-def usual_of(options: list[dict[str, int]], columns: int, x: Tensor) -> dict[str, int]:
-    """The first option; narrow layers split K further, so that every multiprocessor has work."""
-    default = options[0]
-    blocks = blocks_for(columns, default["shape"], x)
-    for config in options:
-        if config["shape"] == default["shape"] and config["splits"] > default["splits"]:
-            if blocks * default["splits"] >= 2 * device.count_processors(x) * 3 // 4:
-                break
-            default = config
-    return default
+def usual_of(options: list[dict[str, int]], columns: int, chunks: int, x: Tensor) -> dict[str, int]:
+    """The first option, but for narrow layers parts of K, of ``chunks``, on every processor.
+
+    That is one block with long queues, or two where each warp has more chunks than short ones hold.
+    """
+    blocks, processors = blocks_for(columns, 2, x), device.count_processors(x)
+
+    def suits(config: dict[str, int]) -> bool:
+        splits = config["splits"]
+        if blocks * splits <= processors:
+            return True
+        long = config["stages"] == 2 and chunks // splits > 2 * WARPS
+        return long and blocks * splits <= TOGETHER * processors
+
+    def rank(config: dict[str, int]) -> tuple[int, int, int]:
+        return config["splits"], config["tiles"], config["stages"]
+
+    found = [each for each in options if suits(each)] if blocks <= processors else []
+    return max(found, key=rank) if found else options[0]
 
 
 def serves(x: Tensor, columns: int, depth: int, form: str) -> bool:
@@ -85,13 +115,13 @@ def launch_integer_decode(
     bias = None if bias is None else device.aligned(bias.to(torch.bfloat16))
     out = torch.empty((1, columns), dtype=torch.bfloat16, device=x.device)
     options = candidates(depth, form)
-    default = usual_of(options, columns, x)
+    default = usual_of(options, columns, depth // chunk_of(form), x)
 
     def run(config: dict[str, int]) -> None:
         cuda_build.call(
             "integer_decode_cuda", "integer_decode_product", codes, scales, x, bias, out, columns, depth,
-            config["splits"], blocks_for(columns, config["shape"], x), ACTIVATIONS[activation], FORMATS[form],
-            config["shape"], early,
+            config["splits"], blocks_for(columns, config["tiles"], x), ACTIVATIONS[activation], config["tiles"],
+            config["stages"], early,
         )  # fmt: skip
 
     tuned("integer_decode_cuda", (form, 1, columns, depth), x, default, options, run)
