@@ -2,7 +2,7 @@
 //
 // A warp's 16 tokens are the rows of the left operand. The order of k inside a block of 32 is free: a lane's 8 consecutive
 // elements are whatever k the fragment layout gives it. Integer keys meet two 8-bit digits of the query (see
-// integer_decode_cuda.cu), a unit for every block of 32. Float keys are exact in fp16; the query is scaled to fp16, all 128 elements
+// group_code.h), a unit for every block of 32. Float keys are exact in fp16; the query is scaled to fp16, all 128 elements
 // with one power of two: elements within 2^-25 of the largest are exact, the rest to 2^-33 of it. Infinities in the query give NaN.
 //
 // SETS x 2 query heads share a key-value head. Lane 4 row + part gets the scores of tokens `row` and `row + 8` for heads
