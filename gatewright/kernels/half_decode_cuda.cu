@@ -4,7 +4,7 @@
 //
 // A warp keeps its 256 k of x in registers, as the tensor cores' right operand, and goes down the rows of weights 16 at a
 // time; the order of k inside a block is free, so a lane's 8 consecutive elements are whatever k the fragment layout gives it.
-// The 8 warps of a block have neighbouring k and add their sums in shared memory. Blocks that split K further
+// The 8 or 16 warps of a block have neighbouring k and add their sums in shared memory. Blocks that split K further
 // leave float32 partial sums, which the last of them to finish adds in order, so that results do not vary.
 // Each warp has a queue of asynchronous copies: 16 rows of 128 bytes and their scales.
 //
@@ -13,8 +13,6 @@
 #include "half_code.h"
 
 namespace {
-
-constexpr int kWarps = 8, kThreads = kWarps * 32;
 
 // Rows of a slot are apart by an odd multiple of what a row's four lanes read together: no bank conflicts. The row's
 // scales lie in the gap.
@@ -43,27 +41,30 @@ __device__ __forceinline__ void store(const Arguments& args, float value, int to
     args.y[(size_t)column * args.n + n] = __float2bfloat16(activate(value, args.activation));
 }
 
-template <int FORMAT, int TILES, int RING>
+template <int FORMAT, int TILES, int RING, int WARPS>
 constexpr int shared_bytes() {
-    return kWarps * (RING * kSlot<FORMAT> + Layout<FORMAT>::kDecoded) + 2 * kWarps * TILES * 512;
+    return WARPS * (RING * kSlot<FORMAT> + Layout<FORMAT>::kDecoded) + 2 * WARPS * TILES * 512;
 }
 
-// TILES: 8-row tiles of x. RING: a queue's chunks. BLOCKS: blocks to a multiprocessor.
-template <int FORMAT, int TILES, int RING, int BLOCKS>
-__global__ void __launch_bounds__(kThreads, BLOCKS) half_decode(const Arguments args) {
+// TILES: 8-row tiles of x. RING: a queue's chunks. WARPS: of a block; a multiprocessor has 16.
+template <int FORMAT, int TILES, int RING, int WARPS>
+__global__ void __launch_bounds__(WARPS * 32, 16 / WARPS) half_decode(const Arguments args) {
     using L = Layout<FORMAT>;
+    constexpr int kThreads = WARPS * 32;
     constexpr int kParts = L::kParts;
     constexpr int kScaleSize = FORMAT == kNvfp4 ? 16 : 32;
     constexpr int kResults = 128 * TILES;
     extern __shared__ __align__(128) uint8_t memory[];
-    let_next_launch_begin();
+    // Beside the only block of a multiprocessor the next launch's has no room: it is called once x is there.
+    constexpr bool kAlone = WARPS == 16;
+    if constexpr (!kAlone) let_next_launch_begin();
 
     float* const sums = (float*)memory;  // [2][warp][TILES][lane][4]
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    uint8_t* const queue = memory + 2 * kWarps * TILES * 512 + warp * (RING * kSlot<FORMAT> + L::kDecoded);
+    uint8_t* const queue = memory + 2 * WARPS * TILES * 512 + warp * (RING * kSlot<FORMAT> + L::kDecoded);
     uint8_t* const decoded = queue + RING * kSlot<FORMAT>;
     const int row = lane >> 2, part = lane & 3;
-    const int slice = blockIdx.x * kWarps + warp;
+    const int slice = blockIdx.x * WARPS + warp;
     const int all_tiles = (args.n + 15) / 16, first = blockIdx.y * args.tiles, tiles = min(args.tiles, all_tiles - first);
     const bool works = slice < args.k / kSlice;
     const int count = works ? tiles * kParts : 0;
@@ -125,6 +126,8 @@ __global__ void __launch_bounds__(kThreads, BLOCKS) half_decode(const Arguments 
 #pragma unroll
         for (int j = 0; j < 2; ++j) unit[t][j] = __shfl_sync(0xFFFFFFFFu, scale.unit, part * 8 + j * 4);
     }
+
+    if constexpr (kAlone) let_next_launch_begin();
 
     int slot = 0;
     for (int tile = 0; tile < tiles; ++tile) {
@@ -198,7 +201,7 @@ __global__ void __launch_bounds__(kThreads, BLOCKS) half_decode(const Arguments 
             }
         }
         // Two buffers: a barrier separates a buffer's next use from the reads of its last.
-        float* const buffer = sums + (tile & 1) * (kWarps * kResults);
+        float* const buffer = sums + (tile & 1) * (WARPS * kResults);
 #pragma unroll
         for (int t = 0; t < TILES; ++t)
             *(float4*)(buffer + warp * kResults + t * 128 + lane * 4) = make_float4(
@@ -207,7 +210,7 @@ __global__ void __launch_bounds__(kThreads, BLOCKS) half_decode(const Arguments 
         if (threadIdx.x < kResults) {
             float total = 0.0f;
 #pragma unroll
-            for (int w = 0; w < kWarps; ++w) total += buffer[w * kResults + threadIdx.x];
+            for (int w = 0; w < WARPS; ++w) total += buffer[w * kResults + threadIdx.x];
             if (gridDim.x > 1)
                 args.partial[((size_t)blockIdx.x * all_tiles + first + tile) * kResults + threadIdx.x] = total;
             else
@@ -241,25 +244,32 @@ __global__ void __launch_bounds__(kThreads, BLOCKS) half_decode(const Arguments 
     }
 }
 
-template <int FORMAT, int TILES, int RING>
+template <int FORMAT, int TILES, int RING, int WARPS>
 int launch(const Arguments& args, cudaStream_t stream) {
     const int all_tiles = (args.n + 15) / 16;
-    const dim3 grid((args.k / kSlice + kWarps - 1) / kWarps, (all_tiles + args.tiles - 1) / args.tiles);
+    const dim3 grid((args.k / kSlice + WARPS - 1) / WARPS, (all_tiles + args.tiles - 1) / args.tiles);
     return (int)launch_overlapping(
-        half_decode<FORMAT, TILES, RING, 2>, args, grid, kThreads, shared_bytes<FORMAT, TILES, RING>(), 1, stream);
+        half_decode<FORMAT, TILES, RING, WARPS>, args, grid, WARPS * 32, shared_bytes<FORMAT, TILES, RING, WARPS>(), 1, stream);
 }
 
 template <int FORMAT>
 int choose(const Arguments& args, int shape, cudaStream_t stream) {
+    if (shape == 2) {
+        if constexpr (Layout<FORMAT>::kNibbles) {
+            if (args.m > 8) return launch<FORMAT, 2, 3, 16>(args, stream);
+        }
+        return (int)cudaErrorInvalidValue;
+    }
     if (args.m > 8)
-        return shape == 0 ? launch<FORMAT, 2, 3>(args, stream) : launch<FORMAT, 2, 4>(args, stream);
-    return shape == 0 ? launch<FORMAT, 1, 3>(args, stream) : launch<FORMAT, 1, 4>(args, stream);
+        return shape == 0 ? launch<FORMAT, 2, 3, 8>(args, stream) : launch<FORMAT, 2, 4, 8>(args, stream);
+    return shape == 0 ? launch<FORMAT, 1, 3, 8>(args, stream) : launch<FORMAT, 1, 4, 8>(args, stream);
 }
 
 }  // namespace
 
-// K is a multiple of 256. `partial` holds splits x 16-row tiles x 128 floats (256 for M > 8), where splits is K / 2048 rounded
-// up; `arrived` a zero for each group of `tiles` tiles. `early`: weights and scales may be read before the launch's
+// K is a multiple of 256. `shape` is the depth of the queues, 3 (0) or 4 (1), in blocks of 8 warps; 2: depth 3 and 16 warps, for
+// nibbles and M > 8. `partial` holds splits x 16-row tiles x 128 floats (256 for M > 8), where splits is K / 2048 rounded up, or
+// K / 4096 with 16 warps; `arrived` a zero for each group of `tiles` tiles. `early`: weights and scales may be read before the launch's
 // predecessor ends, because nobody writes them. Returns a cudaError_t.
 extern "C" int half_decode_product(
     const void* codes, const void* scales, const void* x, const void* bias, void* y, void* partial, void* arrived,

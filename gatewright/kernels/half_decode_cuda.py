@@ -14,10 +14,12 @@ from gatewright.kernels import cuda_build, device
 from gatewright.kernels.autotune import tuned
 
 FORMATS = {"mxint8": 0, "mxfp8_e4m3": 1, "mxfp4": 2, "nvfp4": 3}
+NIBBLES = ("mxfp4", "nvfp4")
 ACTIVATIONS = {"none": 0, "relu": 1, "gelu": 2, "silu": 3}
-SHAPES = 2  # depths of the queues: 3 and 4
+WARPS = (8, 8, 16)
+"""Of a block, for each shape of the kernel: queues of depth 3, of depth 4, of depth 3 (nibbles, more than 8 rows)."""
+TOGETHER = 16  # warps to a multiprocessor
 SLICE = 256  # k to a warp
-WARPS = 8  # to a block
 
 
 def serves(x: Tensor, depth: int, form: str) -> bool:
@@ -26,6 +28,18 @@ def serves(x: Tensor, depth: int, form: str) -> bool:
     if not (fits and depth > 0 and depth % SLICE == 0 and torch.cuda.get_device_capability(x.device)[0] == 9):
         return False
     return cuda_build.library("half_decode_cuda") is not None
+
+
+def candidates(rows: int, columns: int, depth: int, form: str, processors: int) -> list[dict[str, int]]:
+    """The kernel's shapes for this product, each with counts of tiles to a block: at first all blocks stand at once."""
+    found: list[dict[str, int]] = []
+    for shape, warps in enumerate(WARPS):
+        if warps == TOGETHER and not (rows > 8 and form in NIBBLES and depth > SLICE * WARPS[0]):
+            continue  # there is no such instance, or half of its warps would have no k
+        blocks = device.ceil_div(depth, SLICE * warps) * device.ceil_div(columns, 16)
+        share = device.ceil_div(blocks, TOGETHER // warps * processors)
+        found += [{"shape": shape, "tiles": count} for count in (share, share + 1, 2 * share)]
+    return found
 
 
 def launch_half_decode(
@@ -40,15 +54,14 @@ def launch_half_decode(
     out = torch.empty((rows, columns), dtype=torch.bfloat16, device=x.device)
     if columns == 0:
         return out
-    splits, tiles = device.ceil_div(depth, SLICE * WARPS), device.ceil_div(columns, 16)
+    tiles = device.ceil_div(columns, 16)
     width = 128 if rows <= 8 else 256  # results of a tile
-    # Two blocks to a multiprocessor, all at once.
-    share = device.ceil_div(tiles * splits, 2 * device.count_processors(x))
-    default = {"shape": 1 if rows <= 8 else 0, "tiles": share}
-    options = [{"shape": shape, "tiles": count} for shape in range(SHAPES) for count in (share, share + 1, 2 * share)]
+    options = candidates(rows, columns, depth, form, device.count_processors(x))
+    default = next(each for each in options if each["shape"] == (1 if rows <= 8 else 0))
 
     def run(config: dict[str, int]) -> None:
         partial = arrived = None
+        splits = device.ceil_div(depth, SLICE * WARPS[config["shape"]])
         if splits > 1:
             partial = torch.empty(splits * tiles * width, dtype=torch.float32, device=x.device)
             arrived = device.arrival_counters(x, device.ceil_div(tiles, config["tiles"]))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gatewright.diagnostics import GatewrightError
-from gatewright.kernels import convert, cuda_build, device, integer_product, product
+from gatewright.kernels import convert, cuda_build, device, half_decode_cuda, integer_product, product
 from gatewright.kernels.formats import FORMATS, block_format, dequantize_reference, pack
 
 SHAPES = [(1, 80, 256), (5, 33, 96), (7, 40, 640), (16, 64, 384), (33, 70, 128), (12, 37, 512)]
@@ -104,6 +104,41 @@ def test_every_count_of_rows_that_a_kernel_takes(name: str, where: str) -> None:
                 found = product.block_linear(x, codes, scales, name, None, "silu")
                 assert error_of(found, expected) < 5e-3
                 assert torch.equal(found, product.block_linear(x, codes, scales, name, None, "silu"))
+
+
+def test_shapes_of_the_kernel_of_few_rows() -> None:
+    """Blocks of 16 warps where they have k for more than 8, and an instance; at first all blocks stand at once."""
+    for form, rows, depth, sixteen in (
+        ("mxfp4", 9, 2304, True),
+        ("nvfp4", 16, 8192, True),
+        ("nvfp4", 16, 2048, False),
+        ("mxfp4", 8, 8192, False),
+        ("mxint8", 16, 8192, False),
+    ):
+        options = half_decode_cuda.candidates(rows, 4096, depth, form, 132)
+        assert {each["shape"] for each in options} == ({0, 1, 2} if sixteen else {0, 1})
+        for each in options[::3]:
+            warps = half_decode_cuda.WARPS[each["shape"]]
+            blocks = device.ceil_div(256, each["tiles"]) * device.ceil_div(depth, 256 * warps)
+            assert blocks * warps <= 132 * 16
+
+
+@pytest.mark.parametrize("rows", [8, 13])
+@pytest.mark.parametrize("name", ["mxint8", "mxfp8", "mxfp4", "nvfp4"])
+def test_every_shape_of_the_kernel_of_few_rows(
+    name: str, rows: int, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a K that is split, the last part has k for one warp."""
+    columns, depth = (333, 4352) if where == "cuda" else (33, 256)  # the interpreter takes a while
+    form = block_format(name).name
+    codes, scales = convert.quantize(torch.randn(columns, depth, device=where) * 0.1, name)
+    x = torch.randn(rows, depth, device=where).bfloat16()
+    expected = product.reference_linear(x, codes, scales, form, None, "none")
+    for each in half_decode_cuda.candidates(rows, columns, depth, form, 132) if where == "cuda" else [{}]:
+        monkeypatch.setattr(half_decode_cuda, "tuned", lambda *arguments, each=each: arguments[-1](each))
+        found = product.block_linear(x, codes, scales, name)
+        assert error_of(found, expected) < 5e-3
+        assert torch.equal(found, product.block_linear(x, codes, scales, name))
 
 
 @pytest.mark.parametrize("rows", [3, 9])
