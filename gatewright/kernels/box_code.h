@@ -25,6 +25,8 @@ __device__ __forceinline__ void begin_barrier(uint32_t barrier) {
 }
 // After the last `begin_barrier`, before the copy engine is told of it.
 __device__ __forceinline__ void publish_barriers() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+// What ordinary stores have written, here or in a launch that has ended, before the copy engine reads it.
+__device__ __forceinline__ void publish_to_boxes() { asm volatile("fence.proxy.async.global;" ::: "memory"); }
 __device__ __forceinline__ void expect(uint32_t barrier, uint32_t bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
@@ -33,8 +35,8 @@ __device__ __forceinline__ void await(uint32_t barrier, uint32_t phase) {
                  ::"r"(barrier), "r"(phase) : "memory");
 }
 
-// A map of `rows` rows of `bytes` bytes in boxes; with `swapped`, whose boxes are 128 bytes wide, the pieces of 16 bytes of row r lie at
-// piece ^ (r mod 8). Returns a cudaError_t.
+// A map of `rows` rows of `bytes` bytes in boxes; with `swapped`, whose boxes are 128 bytes wide, the pieces of 16 bytes of row
+// r lie at piece ^ (r mod 8). Returns a cudaError_t.
 int describe(CUtensorMap& map, const void* start, long long rows, long long bytes, int box_rows, int box_bytes, bool swapped,
              CUtensorMapL2promotion promotion = CU_TENSOR_MAP_L2_PROMOTION_NONE) {
     using Encode = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*,

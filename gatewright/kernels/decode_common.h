@@ -4,6 +4,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
+#include <mutex>
 
 namespace {
 
@@ -151,11 +152,14 @@ __device__ __forceinline__ Tiles share_tiles(int n, int block, int blocks, int g
     return {begin + group, groups, max(end - begin - group + groups - 1, 0) / groups, end, n};
 }
 
-// Launches `kernel` in clusters of `cluster` blocks along x; it may begin before its predecessor ends.
+// Launches `kernel` in clusters of `cluster` blocks along x; it may begin before its predecessor ends. One
+// thread at a time: the memory that a kernel may have is a setting of the kernel, and another call's may be smaller.
 template <typename Arguments>
 cudaError_t launch_overlapping(
     void (*kernel)(Arguments), const Arguments& args, dim3 grid, int threads, int bytes, int cluster,
     cudaStream_t stream) {
+    static std::mutex one;
+    const std::lock_guard<std::mutex> held(one);
     const cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     if (status != cudaSuccess) return status;
     cudaLaunchAttribute attributes[2];

@@ -120,7 +120,10 @@ __global__ void __launch_bounds__(kThreads, kTogether) fp4_decode(const __grid_c
         publish_barriers();
     }
     __syncwarp();
-    if (!args.early) wait_for_previous_launch();
+    if (!args.early) {
+        wait_for_previous_launch();
+        publish_to_boxes();
+    }
     fetch(0);
     if (threadIdx.x < 16) ((uint32_t*)(memory + S::kZerosAt))[threadIdx.x] = 0;
     uint32_t table[4];  // from memory, so that they stay in registers: a permutation takes one constant only

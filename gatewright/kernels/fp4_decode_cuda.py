@@ -1,7 +1,7 @@
 """Products of one row with MXFP4 and NVFP4 weights through the int8 tensor cores, in CUDA C++ for Hopper.
 
 See ``fp4_decode_cuda.cu``; :mod:`gatewright.kernels.shared_decode_cuda` and
-:mod:`gatewright.kernels.half_decode_cuda` serve more rows, and rows that are no multiple of 512 long.
+:mod:`gatewright.kernels.half_decode_cuda` serve more rows, and a row that is no multiple of 512 long.
 """
 
 from __future__ import annotations

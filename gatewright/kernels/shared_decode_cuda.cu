@@ -5,8 +5,8 @@
 // gives it. Four warps share 16 rows and take every fourth slice of 256 k; they add their sums in shared memory. Each has a
 // queue of asynchronous copies. Blocks are as many as stand on the multiprocessors at a time, and share the rows evenly.
 //
-// The launch overlaps its predecessor's end. Weights that the caller promised not to write any more (`early`) are
-// fetched before the wait on the predecessor, all else after it.
+// The launch overlaps its predecessor's end. Of weights that the caller promised not to write any more (`early`) two
+// chunks are fetched before the wait on the predecessor, all else after it, x before more of them.
 #include "half_code.h"
 
 namespace {

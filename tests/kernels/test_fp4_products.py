@@ -14,7 +14,7 @@ SIZES = [(1, 512), (33, 1024), (333, 2560), (4113, 4608), (70, 14336)]  # rows o
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", ["mxfp4", "nvfp4"])
 def test_every_instance(name: str, size: tuple[int, int], where: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tiles that end inside a box, warps and blocks without work, weights that are promised and that are not."""
+    """Tiles that end inside a box, warps without work, weights that are promised and that are not."""
     columns, depth = size if where == "cuda" else (min(size[0], 33), 512)  # the interpreter takes a while
     codes, scales = convert.quantize(torch.randn(columns, depth, device=where) * 0.1, name)
     x, bias = torch.randn(1, depth, device=where).bfloat16(), torch.randn(columns, device=where).bfloat16()
