@@ -42,6 +42,12 @@ def candidates(rows: int, columns: int, depth: int, form: str, processors: int) 
     return found
 
 
+def usual_of(options: list[dict[str, int]], rows: int, depth: int) -> dict[str, int]:
+    """Larger blocks where all of K is then one block's, without sums to exchange; else deeper queues for fewer rows."""
+    larger = [each for each in options if WARPS[each["shape"]] == TOGETHER and depth <= SLICE * TOGETHER]
+    return (larger or [each for each in options if each["shape"] == (1 if rows <= 8 else 0)])[0]
+
+
 def launch_half_decode(
     x: Tensor, codes: Tensor, scales: Tensor, form: str, bias: Tensor | None, activation: str
 ) -> Tensor:
@@ -57,7 +63,7 @@ def launch_half_decode(
     tiles = device.ceil_div(columns, 16)
     width = 128 if rows <= 8 else 256  # results of a tile
     options = candidates(rows, columns, depth, form, device.count_processors(x))
-    default = next(each for each in options if each["shape"] == (1 if rows <= 8 else 0))
+    usual = usual_of(options, rows, depth)
 
     def run(config: dict[str, int]) -> None:
         partial = arrived = None
@@ -70,5 +76,5 @@ def launch_half_decode(
             depth, config["tiles"], ACTIVATIONS[activation], FORMATS[form], config["shape"], early,
         )  # fmt: skip
 
-    tuned("half_decode_cuda", (form, width, columns, depth), x, default, options, run)
+    tuned("half_decode_cuda", (form, width, columns, depth), x, usual, options, run)
     return out

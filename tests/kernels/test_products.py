@@ -117,6 +117,8 @@ def test_shapes_of_the_kernel_of_few_rows() -> None:
     ):
         options = half_decode_cuda.candidates(rows, 4096, depth, form, 132)
         assert {each["shape"] for each in options} == ({0, 1, 2} if sixteen else {0, 1})
+        usual = half_decode_cuda.usual_of(options, rows, depth)["shape"]
+        assert usual == (2 if sixteen and depth <= 4096 else 1 if rows <= 8 else 0)
         for each in options[::3]:
             warps = half_decode_cuda.WARPS[each["shape"]]
             blocks = device.ceil_div(256, each["tiles"]) * device.ceil_div(depth, 256 * warps)
