@@ -123,7 +123,7 @@ class Collector:
             raise GatewrightError(self.diagnostics)
 
 
-def nearest(name: str, candidates: Iterable[str]) -> str:
-    """The known name most like ``name``, or an empty string when none is close."""
-    close = difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.5)
+def nearest(name: str, candidates: Iterable[str], likeness: float = 0.5) -> str:
+    """The known name most like ``name``, or an empty string when none has that likeness (1: the same)."""
+    close = difflib.get_close_matches(name, list(candidates), n=1, cutoff=likeness)
     return close[0] if close else ""

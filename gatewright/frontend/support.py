@@ -44,7 +44,8 @@ def unsupported(target: str, nodes: Sequence[Node], by_name: Mapping[str, type[O
         )
     base = target.partition(".")[0]
     bases = sorted({name.partition(".")[0] for name in by_name})
-    close = nearest(base, [name for name in bases if name != base])
+    likeness = 0.8 if len(base) < 6 else 0.5  # short names are alike by chance
+    close = nearest(base, [name for name in bases if name != base], likeness)
     overloads = sorted(name for name in by_name if name.partition(".")[0] == base)
     if overloads:
         help = f"the form {' or '.join(overloads)} is supported"
