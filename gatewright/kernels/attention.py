@@ -181,6 +181,6 @@ def _scale(scale: float | None, depth: int) -> float:
 
 def _check_heads(heads: int, shared: int, depth: int) -> None:
     if shared == 0 or heads % shared:
-        raise error("GW0505", f"{heads} query heads do not divide among {shared} key-value heads")
+        raise error("GW0505", f"`query` has {heads} heads, which do not divide among the {shared} of `keys`")
     if depth not in DEPTHS:
-        raise error("GW0505", f"the head depth is {depth}", help=f"use one of {DEPTHS}")
+        raise error("GW0505", f"`query` has heads of depth {depth}", help=f"use one of {DEPTHS}")

@@ -155,15 +155,15 @@ def test_scales_that_differ_between_tokens_and_blocks(name: str, heads: int, tre
 
 
 @pytest.mark.parametrize(
-    ("code", "call"),
+    ("code", "message", "call"),
     [
-        ("GW0505", lambda q: attention.attention(q, q[:, :3], q[:, :3])),
-        ("GW0505", lambda q: attention.attention(q, q[:, :, :2], q[:, :, :2], causal=True)),
-        ("GW0502", lambda q: attention.attention(q, q.half(), q)),
-        ("GW0505", lambda q: attention.attention(q[..., :7], q[..., :7], q[..., :7])),
+        ("GW0505", "`query` has 4 heads", lambda q: attention.attention(q, q[:, :3], q[:, :3])),
+        ("GW0505", "`keys` has 2 tokens", lambda q: attention.attention(q, q[:, :, :2], q[:, :, :2], causal=True)),
+        ("GW0502", "`keys` is float16", lambda q: attention.attention(q, q.half(), q)),
+        ("GW0505", "`query` has heads of depth 7", lambda q: attention.attention(q[..., :7], q[..., :7], q[..., :7])),
     ],
 )
-def test_errors(code: str, call: object, where: str) -> None:
-    with pytest.raises(GatewrightError) as caught:
+def test_errors(code: str, message: str, call: object, where: str) -> None:
+    with pytest.raises(GatewrightError, match=message) as caught:
         call(torch.zeros(1, 4, 8, 32, device=where))  # type: ignore[operator]
     assert caught.value.code == code
