@@ -3,8 +3,9 @@
 Usage: python -m benchmarks.gpu [--only GROUP ...] [--tune] [--no-compile] [--output FILE]
 
 Groups: conversions products row_kernels attention_kernels backend. ``--tune`` searches the kernels' configurations
-first and keeps them in the cache. ``--output`` draws the roofline too, where matplotlib is installed. Exits 1 where an
-output is wrong (its row says WRONG); a missed goal is shown, and is no error.
+first and keeps them in the cache. ``--output`` draws the roofline too, where matplotlib is installed; without it the
+JSON is printed below the table. Exits 1 where an output is wrong (its row says WRONG); a missed goal is shown, and is
+no error.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import datetime
 import importlib
 import importlib.util
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -31,9 +33,10 @@ GROUPS = ("conversions", "products", "row_kernels", "attention_kernels", "backen
 
 
 def driver() -> str:
-    """The NVIDIA driver's version."""
+    """The NVIDIA driver's version, which all GPUs of a machine share; empty where it is not told."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    told = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+    return told[0] if told else ""
 
 
 def line(row: Row) -> str:
@@ -72,21 +75,24 @@ def main() -> int:
                 print(line(row), flush=True)
         torch.cuda.empty_cache()
         print(f"-- {group}: {time.perf_counter() - started:.0f} s", flush=True)
+    record: dict[str, Any] = {
+        "date": datetime.date.today().isoformat(),
+        **versions(),
+        "driver": driver(),
+        "copy_gigabytes_per_second": round(copy, 1),
+        "read_gigabytes_per_second": round(read, 1),
+        "command": shlex.join(["python", "-m", "benchmarks.gpu", *sys.argv[1:]]),
+        "rows": [row.record() for row in found],
+    }
     if options.output:
-        record: dict[str, Any] = {
-            "date": datetime.date.today().isoformat(),
-            **versions(),
-            "driver": driver(),
-            "copy_gigabytes_per_second": round(copy, 1),
-            "read_gigabytes_per_second": round(read, 1),
-            "rows": [row.record() for row in found],
-        }
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(json.dumps(record, indent=1) + "\n")
         if importlib.util.find_spec("matplotlib") is None:
             print("There is no picture: matplotlib, of the extra `bench`, is not installed here.")
         else:
             plot.draw(record, options.output.with_suffix(".png"))
+    else:
+        print(json.dumps(record))
     wrong = [row for row in found if not row.correct]
     print(f"{len(found)} rows, {sum(row.met is True for row in found)} goals met, "
           f"{sum(row.met is False for row in found)} missed, {len(wrong)} wrong")  # fmt: skip

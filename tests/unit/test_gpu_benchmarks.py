@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,24 @@ def test_a_wrong_row_fails_the_run(
     assert f"2 rows, 2 goals met, 0 missed, {0 if correct else 1} wrong" in text
     record = json.loads(output.read_text())
     assert [row["correct"] for row in record["rows"]] == [True, correct]
+
+
+def test_without_a_file_the_json_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planted(monkeypatch, first=True)
+    monkeypatch.setattr(sys, "argv", ["gpu", "--only", "conversions"])
+    assert runner.main() == 0
+    record = json.loads(capsys.readouterr().out.splitlines()[-2])
+    assert record["command"] == "python -m benchmarks.gpu --only conversions"
+    assert [row["what"] for row in record["rows"]] == ["first"]
+
+
+def test_the_driver_of_two_gpus_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for told, expected in (("580.1\n580.1\n", "580.1"), ("", "")):
+        done = subprocess.CompletedProcess([], 0, stdout=told)
+        monkeypatch.setattr(subprocess, "run", lambda *_, done=done, **__: done)
+        assert runner.driver() == expected
 
 
 def test_rounding_alone_keeps_to_the_limit_of_causal_rows() -> None:
