@@ -102,8 +102,6 @@ SEEDS: dict[str, dict[str, Any]] = {
     "integer_product|16384|2048|2048|torch.int8": {"BK": 128, "BM": 128, "BN": 256, "num_stages": 4, "num_warps": 8},
     "integer_product|4096|8192|8192|torch.int32": {"BK": 128, "BM": 128, "BN": 256, "num_stages": 4, "num_warps": 8},
     "integer_product|4096|8192|8192|torch.int8": {"BK": 128, "BM": 128, "BN": 256, "num_stages": 4, "num_warps": 8},
-    "mx_product|mxfp8_e4m3|4096|8192|8192": {"BM": 128, "BN": 128, "num_stages": 6, "num_warps": 4},
-    "mx_product|mxint8|4096|8192|8192": {"BM": 128, "BN": 128, "num_stages": 6, "num_warps": 4},
     "quantize_rows|mxfp4|torch.bfloat16|2097152": {"ROWS": 256, "num_warps": 4},
     "quantize_rows|mxfp4|torch.bfloat16|8388608": {"ROWS": 256, "num_warps": 4},
     "quantize_rows|mxfp6_e2m3|torch.bfloat16|8388608": {"ROWS": 32, "num_warps": 4},
