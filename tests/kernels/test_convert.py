@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gatewright.diagnostics import GatewrightError
-from gatewright.kernels import convert
+from gatewright.kernels import convert, device
 from gatewright.kernels.formats import (
     FLOATS,
     FORMATS,
@@ -245,8 +245,10 @@ def test_errors_name_the_argument(code: str, call: object, where: str) -> None:
 
 
 def test_beyond_two_to_the_31_elements(where: str) -> None:
-    """Only where the memory is: on a CPU the offsets' arithmetic is checked by the largest code instead."""
-    if where == "cpu":
+    """Only where the memory is; the summary says whether it was."""
+    place = "gpu" if where == "cuda" else "no machine: it takes 20 GB of a GPU's memory"
+    device.LAUNCHES["a tensor beyond 2^31 elements", place] += 1
+    if where != "cuda":
         return
     rows = 2**31 // 4096 + 3
     x = torch.zeros(rows, 4096, dtype=torch.bfloat16, device=where)
