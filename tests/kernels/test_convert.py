@@ -199,8 +199,6 @@ def test_fake_quantize_is_straight_through_and_representable(where: str) -> None
 
 
 def test_reference_path_needs_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gatewright.kernels import device
-
     monkeypatch.setattr(device, "INTERPRET", False)
     x = inputs(torch.float32)
     before = device.LAUNCHES["quantize", "reference"]
