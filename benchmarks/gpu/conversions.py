@@ -127,9 +127,10 @@ def dequantize_rows(context: Context, name: str, form: BlockFormat) -> Iterator[
     variants: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"eager": eager_dequantize(form)}
     if context.compiled:
         variants["compile"] = compiled(variants["eager"])
-    variants["triton"] = lambda c, s: launch_dequantize(c, s, form, torch.bfloat16, 1)
-    if dequantize_cuda.serves(codes, form, torch.bfloat16, 1):
+    # The last of these is the one that `dequantize` takes for so many codes.
+    if dequantize_cuda.exists(codes, form, torch.bfloat16, 1):
         variants["cuda"] = dequantize_cuda.launch_dequantize
+    variants["triton"] = lambda c, s: launch_dequantize(c, s, form, torch.bfloat16, 1)
     for variant, call in variants.items():
         ours = variant in ("triton", "cuda")
         correct = same_blocks(

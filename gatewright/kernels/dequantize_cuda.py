@@ -9,8 +9,16 @@ from gatewright.kernels import cuda_build, device
 from gatewright.kernels.autotune import tuned
 from gatewright.kernels.formats import BlockFormat
 
+MOST_CODES = 2**24
+"""Above, Triton's kernel is faster by about 1%."""
+
 
 def serves(codes: Tensor, form: BlockFormat, dtype: torch.dtype, axis: int) -> bool:
+    """Whether the CUDA kernel exists for this conversion, can be built here, and is the faster one."""
+    return codes.numel() <= MOST_CODES and exists(codes, form, dtype, axis)
+
+
+def exists(codes: Tensor, form: BlockFormat, dtype: torch.dtype, axis: int) -> bool:
     """Whether the CUDA kernel exists for this conversion and can be built here."""
     fits = form.name == "mxint8" and dtype == torch.bfloat16 and axis == codes.ndim - 1 and codes.is_cuda
     return fits and cuda_build.library("dequantize_cuda") is not None

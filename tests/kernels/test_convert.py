@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gatewright.diagnostics import GatewrightError
-from gatewright.kernels import convert, device
+from gatewright.kernels import convert, dequantize_cuda, device
 from gatewright.kernels.formats import (
     FLOATS,
     FORMATS,
@@ -196,6 +196,16 @@ def test_fake_quantize_is_straight_through_and_representable(where: str) -> None
     y.backward(torch.full_like(y, 3.0))
     assert x.grad is not None and (x.grad == 3.0).all()
     assert torch.equal(convert.fake_quantize(y.detach(), "mxfp8"), y)
+
+
+def test_triton_serves_large_conversions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CUDA kernel of MXINT8 to bfloat16 takes up to 2^24 codes, and nothing where it cannot be built."""
+    codes = torch.empty(2**12, 2**12, dtype=torch.int8, device="meta")
+    form = FORMATS["mxint8"]
+    assert not dequantize_cuda.serves(codes, form, torch.bfloat16, 1)
+    monkeypatch.setattr(dequantize_cuda, "exists", lambda *_: True)
+    assert dequantize_cuda.serves(codes, form, torch.bfloat16, 1)
+    assert not dequantize_cuda.serves(torch.empty(2**12 + 1, 2**12, device="meta"), form, torch.bfloat16, 1)
 
 
 def test_reference_path_needs_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
