@@ -12,7 +12,6 @@ from gatewright.kernels import cuda_build, device
 from gatewright.kernels.autotune import tuned
 
 FORMATS = {"mxint8": 0, "mxfp8_e4m3": 1, "mxfp4": 2, "nvfp4": 3}
-ACTIVATIONS = {"none": 0, "relu": 1, "gelu": 2, "silu": 3}
 # The kernel's instances by `shape`: 16-row tiles to a warp and warps to a block.
 SMALL = ((1, 8), (1, 8), (2, 8), (2, 4), (1, 4), (1, 16))  # up to 8 rows of x
 LARGE = ((2, 8), (1, 8), (4, 4), (4, 8), (2, 4), (1, 16))  # up to 16
@@ -57,7 +56,7 @@ def launch_decode_product(
             arrived = device.arrival_counters(x, groups(shape))
         cuda_build.call(
             "decode_product_cuda", "decode_product_blocks", codes, scales, x, bias, out, partial, arrived,
-            rows, columns, depth, parts, ACTIVATIONS[activation], FORMATS[form], shape,
+            rows, columns, depth, parts, device.ACTIVATIONS[activation], FORMATS[form], shape,
         )  # fmt: skip
 
     tuned("decode_product_cuda", (form, width, columns, depth), x, default, options, run)

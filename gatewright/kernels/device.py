@@ -25,6 +25,9 @@ HAS_TRITON = importlib.util.find_spec("triton") is not None  # a CPU machine wit
 ALIGNMENT = 16
 """Bytes of the widest load; PyTorch allocates on such boundaries, a view may start anywhere."""
 
+ACTIVATIONS = {"none": 0, "relu": 1, "gelu": 2, "silu": 3}
+"""What a product's epilogue may apply, with its number in the CUDA kernels."""
+
 LAUNCHES: Counter[tuple[str, str]] = Counter()
 INTERPRET = HAS_TRITON and os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes")
 

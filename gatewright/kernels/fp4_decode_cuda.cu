@@ -8,7 +8,7 @@
 // The copy engine brings the weights as boxes of 16 TILES rows by 256 k, and the scales of 512 k at a time: each of a block's
 // eight warps takes every eighth pair of boxes of its rows, has a queue of two, and converts the x that it alone needs. The
 // warps' sums are added in a fixed order in shared memory. Bytes need no decoding and have a kernel of their own
-// (`integer_decode.h`), whose lanes copy: that is faster where memory alone bounds, and costs a third more instructions.
+// (`integer_decode.h`), whose lanes copy: boxes were slower there (MXINT8 17.9 us instead of 17.1).
 //
 // The launch overlaps its predecessor's end. Weights that the caller promised not to write any more (`early`) are
 // fetched before the wait on the predecessor, all else after it: one box, then x, which more boxes in flight would hold up.

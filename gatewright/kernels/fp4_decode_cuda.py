@@ -13,7 +13,6 @@ from gatewright.kernels import cuda_build, device
 from gatewright.kernels.autotune import tuned
 
 FORMATS = {"mxfp4": 2, "nvfp4": 3}
-ACTIVATIONS = {"none": 0, "relu": 1, "gelu": 2, "silu": 3}
 PAIR = 512  # k of two boxes of the copy engine
 WARPS = 8  # of a block
 TOGETHER = 2  # blocks to a processor
@@ -78,7 +77,8 @@ def launch_fp4_decode(
     def run(config: dict[str, int]) -> None:
         cuda_build.call(
             "fp4_decode_cuda", "fp4_decode_product", codes, scales, x, bias, out, columns, depth,
-            blocks_for(columns, config["tiles"], x), ACTIVATIONS[activation], FORMATS[form], config["tiles"], early,
+            blocks_for(columns, config["tiles"], x), device.ACTIVATIONS[activation], FORMATS[form], config["tiles"],
+            early,
         )  # fmt: skip
 
     tuned("fp4_decode_cuda", (form, 1, columns, depth), x, default, options, run)

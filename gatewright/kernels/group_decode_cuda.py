@@ -11,7 +11,6 @@ from torch import Tensor
 from gatewright.kernels import cuda_build, device
 from gatewright.kernels.autotune import tuned
 from gatewright.kernels.integer_decode_cuda import (
-    ACTIVATIONS,
     FEWEST_COLUMNS,
     blocks_for,
     candidates,
@@ -59,7 +58,7 @@ def launch_group_decode(
     x, codes, scales = (device.aligned(each) for each in (x, codes, scales))
     bias = None if bias is None else device.aligned(bias.to(torch.bfloat16))
     out = torch.empty((rows, columns), dtype=torch.bfloat16, device=x.device)
-    kind = (ACTIVATIONS[activation], bits, SCALES[scales.dtype])
+    kind = (device.ACTIVATIONS[activation], bits, SCALES[scales.dtype])
     if one_row(rows, depth, form):
         together = scale_bytes(depth, form, group, scales.element_size())
         options = candidates(depth, form, together)

@@ -15,7 +15,6 @@ from gatewright.kernels.autotune import tuned
 
 FORMATS = {"mxint8": 0, "mxfp8_e4m3": 1, "mxfp4": 2, "nvfp4": 3}
 NIBBLES = ("mxfp4", "nvfp4")
-ACTIVATIONS = {"none": 0, "relu": 1, "gelu": 2, "silu": 3}
 WARPS = (8, 8, 16)
 """Of a block, for each shape of the kernel: queues of depth 3, of depth 4, of depth 3 (nibbles, more than 8 rows)."""
 TOGETHER = 16  # warps to a multiprocessor
@@ -73,7 +72,7 @@ def launch_half_decode(
             arrived = device.arrival_counters(x, device.ceil_div(tiles, config["tiles"]))
         cuda_build.call(
             "half_decode_cuda", "half_decode_product", codes, scales, x, bias, out, partial, arrived, rows, columns,
-            depth, config["tiles"], ACTIVATIONS[activation], FORMATS[form], config["shape"], early,
+            depth, config["tiles"], device.ACTIVATIONS[activation], FORMATS[form], config["shape"], early,
         )  # fmt: skip
 
     tuned("half_decode_cuda", (form, width, columns, depth), x, usual, options, run)

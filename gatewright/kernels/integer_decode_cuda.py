@@ -13,7 +13,6 @@ from gatewright.kernels import cuda_build, device
 from gatewright.kernels.autotune import tuned
 
 FORMATS = ("mxint8",)
-ACTIVATIONS = {"none": 0, "relu": 1, "gelu": 2, "silu": 3}
 # The kernel's instances: 16-row tiles that a block takes at a time, chunks of each in a warp's queue. Scales that lanes
 # load themselves wait behind all that is queued.
 SHAPES = ((2, 2), (2, 3), (1, 3))
@@ -120,7 +119,7 @@ def launch_integer_decode(
     def run(config: dict[str, int]) -> None:
         cuda_build.call(
             "integer_decode_cuda", "integer_decode_product", codes, scales, x, bias, out, columns, depth,
-            config["splits"], blocks_for(columns, config["tiles"], x), ACTIVATIONS[activation], config["tiles"],
+            config["splits"], blocks_for(columns, config["tiles"], x), device.ACTIVATIONS[activation], config["tiles"],
             config["stages"], early,
         )  # fmt: skip
 

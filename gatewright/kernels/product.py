@@ -34,7 +34,6 @@ from gatewright.kernels.formats import block_format
 from gatewright.kernels.gradients import gradients
 
 INTEGERS = {"int8": 8, "int4": 4}  # the bits of weights in groups
-ACTIVATIONS = ("none", "relu", "gelu", "silu")
 GROUPS = (16, 32, 64, 128)  # that the fused kernel takes, and multiples of the last
 FUSED_ROWS = 64  # above, decoding once and the library's product are faster
 
@@ -288,4 +287,4 @@ def _check_rest(x: Tensor, codes: Tensor, bias: Tensor | None, activation: str) 
         check_float("bias", bias)
         check_shape("bias", bias, [codes.shape[0]], "one element for each row of the weights")
     check_devices(x=x, codes=codes, bias=bias)
-    check_choice("activation", activation, ACTIVATIONS)
+    check_choice("activation", activation, tuple(device.ACTIVATIONS))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gatewright.kernels import cuda_build, device
 from gatewright.kernels.autotune import tuned
-from gatewright.kernels.half_decode_cuda import ACTIVATIONS, FORMATS, SLICE
+from gatewright.kernels.half_decode_cuda import FORMATS, SLICE
 
 MOST_ROWS = 2
 # The kernel's instances by `shape`: the queues' depth, warps to a block (four to 16 rows), blocks to a processor.
@@ -51,7 +51,7 @@ def launch_shared_decode(
         blocks = device.share_tiles(columns, warps // 4, together * device.count_processors(x))
         cuda_build.call(
             "shared_decode_cuda", "shared_decode_product", codes, scales, x, bias, out, rows, columns, depth, blocks,
-            ACTIVATIONS[activation], FORMATS[form], config["shape"], early,
+            device.ACTIVATIONS[activation], FORMATS[form], config["shape"], early,
         )  # fmt: skip
 
     tuned("shared_decode_cuda", (form, rows, columns, depth), x, default, options, run)

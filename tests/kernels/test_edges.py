@@ -171,7 +171,7 @@ def test_a_bias_may_be_a_view(where: str) -> None:
     codes, scales = convert.quantize(torch.randn(24, 64, device=where), "mxfp8")
     eights = torch.randint(-128, 128, (24, 64), dtype=torch.int8, device=where)
     for bias in (wide[::2], wide[:1].expand(24)):
-        for kind in product.ACTIVATIONS:
+        for kind in device.ACTIVATIONS:
             found = product.block_linear(x, codes, scales, "mxfp8", bias, kind)
             assert torch.equal(found, product.block_linear(x, codes, scales, "mxfp8", bias.clone(), kind))
             found = product.group_linear(x, eights, bias[:, None] * 0.01, 8, bias, kind)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gatewright.kernels import attention, convert, product, rows
+from gatewright.kernels import attention, convert, device, product, rows
 
 Function = Callable[..., Tensor]
 
@@ -59,7 +59,7 @@ CASES: dict[str, tuple[Function, Function]] = {
             lambda x, y, name=name: linear(name, x, y),
             lambda x, y, name=name: plain_linear(name, x, y),
         )
-        for name in product.ACTIVATIONS
+        for name in device.ACTIVATIONS
     },
     **{
         f"attention{' causal' * causal}": (

@@ -8,6 +8,7 @@ import torch
 from benchmarks.gpu.measure import same_values
 from gatewright.kernels import device, group_decode_cuda, product
 from gatewright.kernels.formats import FLOATS
+from tests.kernels import bounds
 
 BITS = (8, 4)
 
@@ -80,14 +81,8 @@ def test_products_keep_to_their_bound(
         bias = torch.randn(columns, device=where).bfloat16()
         found = product.group_linear(x, codes, scales, bits, bias)
         wanted = x.double() @ plain.T + bias.double()
-        magnitudes = x.double().abs() @ plain.abs().T
-        bound = wanted.abs() * 2**-8 + magnitudes * 2**-20
-        if group_decode_cuda.serves(x, columns, depth, form, group):
-            span = digits_span(rows, depth, group, form)
-            largest = x.double().abs().reshape(rows, -1, span).amax(-1).repeat_interleave(span, 1)
-            bound += largest @ plain.abs().T * 2**-14
-        else:
-            bound += magnitudes * 2**-8
+        split = group_decode_cuda.serves(x, columns, depth, form, group)
+        bound = bounds.of_sums(x, plain, wanted, digits_span(rows, depth, group, form) if split else None)
         assert ((found.double() - wanted).abs() <= bound).all()
 
 

@@ -174,6 +174,17 @@ def test_specials_in_x_stay_in_their_row(name: str, rows: int, where: str) -> No
         assert found[torch.arange(rows) != rows // 2].isfinite().all()
 
 
+@pytest.mark.parametrize(("name", "most"), [("mxint8", 1.9), ("mxfp4", 6.0)])
+def test_results_beyond_float32_are_infinite_and_only_nan_scales_give_nan(name: str, most: float, where: str) -> None:
+    """The kernels for one row look for a NaN scale in rows of results that are not finite, and there alone."""
+    codes, scales = convert.quantize(torch.full((64, 512), most, device=where), name)
+    scales.fill_(254)
+    scales[1::2, 13] = 255
+    found = product.block_linear(torch.ones(1, 512, device=where).bfloat16(), codes, scales, name)[0]
+    assert (found[::2] == torch.inf).all()
+    assert found[1::2].isnan().all()
+
+
 def test_blocks_that_share_columns() -> None:
     """All of them where each has almost a full turn, else as few as keep their turns full."""
     assert device.share_tiles(8192, 2, 264) == 264
@@ -196,7 +207,7 @@ def test_a_library_depends_on_the_files_that_it_includes(tmp_path: Path) -> None
     assert all("struct Queue" in each for each in every)
 
 
-@pytest.mark.parametrize("activation", product.ACTIVATIONS)
+@pytest.mark.parametrize("activation", device.ACTIVATIONS)
 @pytest.mark.parametrize("rows", [1, 20, 70])
 def test_a_nan_passes_every_activation(rows: int, activation: str, where: str) -> None:
     codes, scales = convert.quantize(torch.randn(40, 64, device=where), "mxint8")
